@@ -1,0 +1,77 @@
+# make demo    everything from nothing to the window on the simulated microscope (DEMO=headless: without a window)
+# make test    every check: lint, types, import rules, tests, with real windows under Xvfb
+# make bench   the speed and memory figures, each beside its alternative
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What Qt and OpenGL need from the system, and a virtual screen for the tests.
+WINDOW_PACKAGES := libgl1 libgl1-mesa-dri libegl1 libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
+	libxcb-render-util0 libxcb-shape0 libxcb-xkb1 libxkbcommon0 libfontconfig1 libglib2.0-0 libdbus-1-3 fonts-dejavu-core fonts-noto-cjk
+TEST_PACKAGES := xvfb xauth
+
+.PHONY: demo test bench run install system system-window system-test translations lint clean
+
+demo: system-window $(VENV)/installed
+	@$(BIN)/python -m app.demo $(if $(filter headless,$(DEMO)),--headless)
+
+run: $(VENV)/installed
+	@$(BIN)/reliefscope
+
+install: system-window $(VENV)/installed
+
+test: system-window system-test $(VENV)/installed-test lint
+	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: system-window system-test $(VENV)/installed-test
+	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest tests/benchmarks --benchmark-only -s
+
+# Collect the texts from the source, bring every catalogue up to date and compile it.
+translations: $(VENV)/installed-test
+	$(BIN)/pybabel -q extract -k N_ -k _ --no-location --sort-output --project reliefscope --version "" \
+		-o resources/translations/reliefscope.pot app hardware models
+	$(BIN)/pybabel -q update -D reliefscope -i resources/translations/reliefscope.pot -d resources/translations --no-fuzzy-matching
+	$(BIN)/pybabel -q compile -D reliefscope -d resources/translations
+
+$(VENV)/python:
+	@test -n "$(PYTHON)" || { echo "Reliefscope needs Python 3.11, 3.12 or 3.13: sudo apt-get install python3 python3-venv"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory system PACKAGES=python3-venv
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .[test]
+	@touch $@ $(VENV)/installed
+
+system-window:
+	@$(MAKE) --no-print-directory system PACKAGES="$(WINDOW_PACKAGES)"
+
+system-test:
+	@$(MAKE) --no-print-directory system PACKAGES="$(TEST_PACKAGES)"
+
+# Installs what is missing of PACKAGES when root, otherwise says the one line that does it.
+system:
+	@command -v dpkg-query >/dev/null 2>&1 || exit 0; \
+	missing=$$(for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$p $${p}t64 2>/dev/null | grep -qx installed || echo $$p; done); \
+	test -z "$$missing" && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing system packages:" $$missing; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "Some system packages are missing. Please run this once and try again:"; \
+		echo "  sudo apt-get install" $$missing; exit 2; \
+	fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo

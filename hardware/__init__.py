@@ -1,0 +1,1 @@
+"""Stages, cameras and the sweep that captures a focal stack. Knows no window."""

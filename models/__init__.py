@@ -1,0 +1,1 @@
+"""From pixels to heights to measurements. Knows neither windows nor devices."""

@@ -1,0 +1,64 @@
+"""A height map: what a reconstruction, an instrument or an annotator says about every pixel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.focal_stack import ZUnit
+
+
+class Flag(IntFlag):
+    """Why a pixel is not to be trusted; a pixel may carry several. Stored as uint8."""
+
+    PEAK_AT_END = 1
+    """The focus measure is largest on the first or last frame: the surface may lie outside the stack."""
+    NO_PEAK = 2
+    """The focus curve does not rise above its noise: nothing to focus on."""
+    SATURATED = 4
+    """The pixel is clipped at its best frame."""
+    SMOOTHED = 8
+    """The regularisation moved the height away from the focus peak by more than one step."""
+    OUTSIDE = 16
+    """Aligning the frames left this pixel outside one of the frames that decide its height."""
+
+
+@dataclass(frozen=True)
+class HeightMap:
+    """Heights (H, W) float32 with confidence, flags and the image in focus everywhere.
+
+    ``height_um``: NaN where missing. ``confidence``: (H, W) float32, 0 to 1. ``flags``: (H, W) uint8 of
+    :class:`Flag`. ``all_in_focus``: (H, W[, 3]) in the camera's dtype, or None. ``z_unit`` "frame" and
+    ``pixel_um`` None say that a scale is unknown. ``parameters`` and ``provenance`` are plain JSON values:
+    how the map was made, and from what (file, SHA-256, device).
+    """
+
+    height_um: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+    all_in_focus: NDArray[Any] | None = None
+    pixel_um: float | None = None
+    z_unit: ZUnit = "um"
+    method: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.height_um.shape
+        if len(shape) != 2 or self.confidence.shape != shape or self.flags.shape != shape:
+            raise ValueError(
+                f"height {shape}, confidence {self.confidence.shape} and flags {self.flags.shape} must be one (H, W)"
+            )
+        if self.all_in_focus is not None and self.all_in_focus.shape[:2] != shape:
+            raise ValueError(f"all-in-focus image {self.all_in_focus.shape} does not fit the map {shape}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.height_um.shape[0]), int(self.height_um.shape[1])
+
+    def has_flag(self, flag: Flag) -> NDArray[np.bool_]:
+        """Where ``flag`` is set, (H, W) bool."""
+        return (self.flags & np.uint8(flag)) != 0
