@@ -61,4 +61,4 @@ class HeightMap:
 
     def has_flag(self, flag: Flag) -> NDArray[np.bool_]:
         """Where ``flag`` is set, (H, W) bool."""
-        return (self.flags & np.uint8(flag)) != 0
+        return np.asarray((self.flags & np.uint8(flag)) != 0)

@@ -20,7 +20,7 @@ def _(message: str) -> str:
     return _catalogue.gettext(message)
 
 
-def N_(message: str) -> str:  # noqa: N802 - the name that gettext tools look for
+def N_(message: str) -> str:
     """Mark a constant for translation without translating it yet."""
     return message
 
