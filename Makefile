@@ -34,9 +34,9 @@ bench: system-window system-test $(VENV)/installed-test
 
 # Collect the texts from the source, bring every catalogue up to date and compile it.
 translations: $(VENV)/installed-test
-	$(BIN)/pybabel -q extract -k N_ -k _ --no-location --sort-output --project reliefscope --version "" \
+	$(BIN)/pybabel -q extract -k N_ -k _ --no-location --no-wrap --sort-output --project reliefscope --version "" \
 		-o resources/translations/reliefscope.pot app hardware models
-	$(BIN)/pybabel -q update -D reliefscope -i resources/translations/reliefscope.pot -d resources/translations --no-fuzzy-matching
+	$(BIN)/pybabel -q update --no-wrap --ignore-obsolete -D reliefscope -i resources/translations/reliefscope.pot -d resources/translations --no-fuzzy-matching
 	$(BIN)/pybabel -q compile -D reliefscope -d resources/translations
 
 $(VENV)/python:
