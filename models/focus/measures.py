@@ -1,0 +1,149 @@
+"""Focus measures: how much fine detail surrounds each pixel of one frame.
+
+Every measure is the mean, over a square window, of an operator that answers to detail and not to
+brightness. Grey values of 8-bit frames are worked on as int16 and those of 16-bit frames as float32;
+both hold every intermediate value exactly, so nothing overflows and the result of a pixel does not
+depend on how the image was cut into tiles.
+
+Outside the image the frame is continued by mirroring about its outermost pixels, which invents no
+edge and therefore no false maximum at the border.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.methods import find_method
+
+Work = NDArray[Any]
+"""A strip of grey values, int16 (8-bit frames) or float32 (16-bit frames)."""
+
+
+def to_grey(frame: NDArray[Any]) -> NDArray[Any]:
+    """A frame (H, W) or RGB (H, W, 3), uint8 or uint16, as one grey image (H, W) of the same dtype.
+
+    RGB is weighted 0.299, 0.587, 0.114 (ITU-R BT.601): in a Bayer camera green has twice the pixels and
+    most of the light, blue the least of both, so these weights are close to those of least noise. One
+    grey image also costs a third of measuring focus in every channel.
+    """
+    if frame.ndim == 2:
+        return frame
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY))
+
+
+def _inner(image: Work, margin: int, dy: int = 0, dx: int = 0) -> Work:
+    """The view of ``image`` without its margin, moved by (dy, dx)."""
+    rows, columns = image.shape
+    return image[margin + dy : rows - margin + dy, margin + dx : columns - margin + dx]
+
+
+def _second_difference(image: Work, margin: int, dy: int, dx: int, twice: Work) -> Work:
+    """|2 I - I(-dy, -dx) - I(+dy, +dx)| away from the margin."""
+    both = np.add(_inner(image, margin, -dy, -dx), _inner(image, margin, dy, dx))
+    return np.asarray(cv2.absdiff(twice, both, dst=both))
+
+
+def _sml(image: Work) -> Work:
+    """Modified Laplacian (Nayar and Nakagawa 1994): |I_xx| + |I_yy| by second differences."""
+    twice = _inner(image, 1) * 2
+    across = _second_difference(image, 1, 0, 1, twice)
+    down = _second_difference(image, 1, 1, 0, twice)
+    return np.add(across, down, out=across)
+
+
+# A second difference grows between s^0 (noise) and s^2 (smooth detail) with its step s. The weights 1/s
+# stand between, so that no step rules; they are kept as whole numbers, 6/s.
+_MDML_WEIGHTS = {1: 6, 2: 3, 3: 2}
+
+
+def _mdml(image: Work) -> Work:
+    """Multi-directional modified Laplacian: steps 1, 2, 3 along rows, columns and both diagonals.
+
+    sum over s of (1/s) (ML_h + ML_v + (ML_d1 + ML_d2) / sqrt 2), after Yan et al. (2020); diagonal
+    neighbours are sqrt 2 further away, hence their weight.
+    """
+    twice = _inner(image, 3) * 2
+    axes = np.zeros_like(twice)
+    diagonals = np.zeros_like(twice)
+    for step, weight in _MDML_WEIGHTS.items():
+        for total, directions in ((axes, ((0, 1), (1, 0))), (diagonals, ((1, 1), (1, -1)))):
+            first, second = (_second_difference(image, 3, step * y, step * x, twice) for y, x in directions)
+            np.add(first, second, out=first)
+            np.multiply(first, weight, out=first)
+            np.add(total, first, out=total)
+    return np.asarray(cv2.addWeighted(axes, 1 / 6, diagonals, 0.5**0.5 / 6, 0, dtype=cv2.CV_32F))
+
+
+def _tenengrad(image: Work) -> NDArray[np.float32]:
+    """Squared length of the Sobel gradient (Krotkov 1988)."""
+    squares = []
+    for axis in (0, 1):
+        # Sobel is [1 2 1] along the edge times [-1 0 1] across it: two sums and one difference.
+        lines = image if axis == 0 else image.T
+        smooth = lines[:, :-2] + lines[:, 2:] + 2 * lines[:, 1:-1]
+        slope = smooth[2:] - smooth[:-2]
+        slope = (slope if axis == 0 else slope.T).astype(np.float32)
+        squares.append(np.multiply(slope, slope, out=slope))
+    total: NDArray[np.float32] = np.add(squares[0], squares[1], out=squares[0])
+    return total
+
+
+def _rdf(image: Work) -> Work:
+    """Ring difference filter (Jeon et al. 2020): |mean of a disk - mean of a ring around it|.
+
+    Disk of radius 1 (5 pixels), gap up to radius 2, ring up to radius 3 (16 pixels). The difference is
+    scaled by 5 * 16 to stay in whole numbers; a constant factor does not move the peak.
+    """
+    rows, columns = image.shape
+    centre = image[:, 3:-3]
+    pair = [image[:, 3 - d : columns - 3 - d] + image[:, 3 + d : columns - 3 + d] for d in (1, 2, 3)]
+    near = pair[0] + pair[1]
+
+    def at(lines: Work, dy: int) -> Work:
+        return lines[3 + dy : rows - 3 + dy]
+
+    disk = at(centre, -1) + at(centre, 1) + at(centre, 0) + at(pair[0], 0)
+    ring = (
+        at(centre, -3) + at(centre, 3) + at(near, -2) + at(near, 2) + at(pair[1], -1) + at(pair[1], 1) + at(pair[2], 0)
+    )
+    return np.asarray(cv2.absdiff(disk * 16, ring * 5))
+
+
+_OPERATORS: dict[str, tuple[Callable[[Work], Work], int]] = {
+    "sml": (_sml, 1),
+    "mdml": (_mdml, 3),
+    "tenengrad": (_tenengrad, 1),
+    "rdf": (_rdf, 3),
+}
+
+
+def margin_px(method: str, window: int) -> int:
+    """How far a pixel looks: rows and columns that ``measure_strip`` consumes on every side."""
+    return _OPERATORS[method][1] + window // 2 + 1
+
+
+def continue_outside(grey: NDArray[Any], margin: int) -> NDArray[Any]:
+    """``grey`` with ``margin`` mirrored rows and columns added on every side."""
+    return np.asarray(cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REFLECT_101))
+
+
+def measure_strip(padded: NDArray[Any], method: str, window: int) -> NDArray[np.float32]:
+    """The focus measure of the inner part of ``padded`` (h + 2 m, w + 2 m), m = :func:`margin_px`: (h, w) float32."""
+    operator, reach = _OPERATORS[method]
+    detail = operator(padded.astype(np.int16 if padded.dtype == np.uint8 else np.float32))
+    rest = margin_px(method, window) - reach
+    mean = cv2.boxFilter(detail, cv2.CV_32F, (window, window))
+    return np.asarray(mean[rest:-rest, rest:-rest])
+
+
+def focus_measure(frame: NDArray[Any], method: str, window: int) -> NDArray[np.float32]:
+    """The focus measure of a whole frame (H, W[, 3]) uint8 or uint16: (H, W) float32, not negative.
+
+    ``method`` is a key of :data:`models.methods.METHODS`; ``window`` is the side in pixels of the square
+    over which the operator is averaged. Raises InputError for an unknown method.
+    """
+    find_method(method)
+    return measure_strip(continue_outside(to_grey(frame), margin_px(method, window)), method, window)

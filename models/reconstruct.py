@@ -1,0 +1,63 @@
+"""From a focal stack to a height map, by any method; and the focus curve of one pixel."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import Cancelled, InputError
+from models.focal_stack import FocalStack
+from models.focus.measures import focus_measure, margin_px
+from models.height_map import HeightMap
+from models.language import _
+from models.methods import ReconstructionOptions
+from models.streaming import StreamingReconstruction
+
+_DEFAULTS = ReconstructionOptions()
+
+
+def reconstruct(
+    stack: FocalStack,
+    options: ReconstructionOptions = _DEFAULTS,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> HeightMap:
+    """The height map of a whole stack, read frame by frame.
+
+    ``progress`` is called with (frames done, frames in all). Raises Cancelled soon after ``cancel`` is
+    set, InputError for an unknown method.
+    """
+    source = stack.metadata.get("provenance", {})
+    streaming = StreamingReconstruction(options, pixel_um=stack.pixel_um, z_unit=stack.z_unit, provenance=source)
+    for frame, z_um in stack:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        streaming.add(frame, z_um)
+        if progress is not None:
+            progress(streaming.frame_count, len(stack))
+    return streaming.finish()
+
+
+def focus_curve(
+    stack: FocalStack, row: int, column: int, options: ReconstructionOptions = _DEFAULTS
+) -> NDArray[np.float32]:
+    """The focus measure (N,) of one pixel in every frame, the curve whose peak is its height.
+
+    Raises InputError where the pixel lies outside the image.
+    """
+    rows, columns = stack.image_shape
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise InputError(
+            _("Pixel ({row}, {column}) lies outside the image of {rows} x {columns} pixels.").format(
+                row=row, column=column, rows=rows, columns=columns
+            )
+        )
+    reach = 2 * margin_px(options.method, options.window)
+    top, left = max(row - reach, 0), max(column - reach, 0)
+    part = np.s_[top : row + reach + 1, left : column + reach + 1]
+    curve = [
+        focus_measure(frame[part], options.method, options.window)[row - top, column - left] for frame, _z in stack
+    ]
+    return np.array(curve, dtype=np.float32)

@@ -1,0 +1,166 @@
+"""Reconstruction frame by frame, in the order of the sweep: the map grows while the stack is captured."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InputError
+from models.focal_stack import ZUnit
+from models.focus.measures import continue_outside, margin_px, measure_strip, to_grey
+from models.focus.peak import Peaks, PeakSearch
+from models.height_map import Flag, HeightMap
+from models.language import _
+from models.methods import ReconstructionOptions, find_method
+
+T = TypeVar("T")
+
+ROWS_PER_STRIP = 64
+"""Few enough that a strip's working set stays in the processor's cache. The result does not depend on it."""
+
+
+@cache
+def _workers() -> ThreadPoolExecutor:
+    """Threads shared by all reconstructions: numpy and OpenCV release the interpreter while they compute."""
+    return ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8), thread_name_prefix="reconstruction")
+
+
+def _for_each(job: Callable[[slice], T], strips: Iterable[slice]) -> list[T]:
+    return list(_workers().map(job, strips))
+
+
+class StreamingReconstruction:
+    """Takes the frames of one sweep, up or down, and gives the height map of what has arrived.
+
+    Frames are (H, W) or (H, W, 3) RGB, uint8 or uint16, all alike. Memory is a fixed number of images,
+    whatever the length of the sweep. Not to be called from several threads at once.
+    """
+
+    def __init__(
+        self,
+        options: ReconstructionOptions,
+        *,
+        pixel_um: float | None = None,
+        z_unit: ZUnit = "um",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raises InputError for an unknown method."""
+        find_method(options.method)
+        self._options = options
+        self._pixel_um = pixel_um
+        self._z_unit: ZUnit = z_unit
+        self._provenance = dict(provenance or {})
+        self._z_um: list[float] = []
+        self._search: PeakSearch | None = None
+
+    @property
+    def frame_count(self) -> int:
+        return len(self._z_um)
+
+    @property
+    def drift_px(self) -> NDArray[np.float64]:
+        """(n, 2) movement in rows and columns of each frame against the first; zeros without alignment."""
+        return np.zeros((self.frame_count, 2))
+
+    @property
+    def magnification(self) -> NDArray[np.float64]:
+        """(n,) scale of each frame against the first; ones without alignment."""
+        return np.ones(self.frame_count)
+
+    def add(self, frame: NDArray[Any], z_um: float) -> None:
+        """Take in the next frame. Raises InputError where it does not fit to the ones before it."""
+        self._check(frame, z_um)
+        search = self._search
+        if search is None:
+            search = self._search = PeakSearch(frame.shape, frame.dtype)
+        method, window = self._options.method, self._options.window
+        margin = margin_px(method, window)
+        padded = continue_outside(to_grey(frame), margin)
+        index, rising = self.frame_count, bool(self._z_um and z_um > self._z_um[-1])
+
+        def take(rows: slice) -> None:
+            measure = measure_strip(padded[rows.start : rows.stop + 2 * margin], method, window)
+            search.add(rows, measure, frame[rows], index, rising=rising)
+
+        _for_each(take, self._strips(frame.shape[0]))
+        self._z_um.append(float(z_um))
+
+    def height_map(self) -> HeightMap:
+        """The map of the frames so far, every pixel for itself. Raises InputError before the second frame."""
+        search = self._search
+        if search is None or self.frame_count < 2:
+            raise InputError(
+                _("The stack has {n} frame; at least 2 are needed to find a focus.").format(n=self.frame_count)
+            )
+        z_um = np.array(self._z_um)
+        strips = _for_each(lambda rows: search.peaks(rows, z_um), self._strips(search.best.shape[0]))
+        peaks = Peaks(*(np.concatenate(parts) for parts in zip(*map(_planes, strips), strict=True)))
+        flags = peaks.flags
+        flags[_is_saturated(search.all_in_focus)] |= np.uint8(Flag.SATURATED)
+        return HeightMap(
+            peaks.height_um,
+            peaks.confidence,
+            flags,
+            search.all_in_focus.copy(),
+            self._pixel_um,
+            self._z_unit,
+            self._options.method,
+            self._options.model_dump(),
+            self._provenance,
+        )
+
+    def finish(self) -> HeightMap:
+        """The final map, with the regularisation that the options ask for."""
+        return self.height_map()
+
+    def _check(self, frame: NDArray[Any], z_um: float) -> None:
+        if frame.dtype not in (np.uint8, np.uint16):
+            raise InputError(
+                _("The frame holds {dtype} values; 8- or 16-bit unsigned images are needed.").format(dtype=frame.dtype)
+            )
+        if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
+            raise InputError(
+                _("The frame has shape {shape}; it must be grey (H, W) or RGB (H, W, 3).").format(shape=frame.shape)
+            )
+        if not np.isfinite(z_um):
+            raise InputError(_("The heights of the frames must be finite numbers."))
+        if self._search is not None:
+            expected = self._search.all_in_focus
+            if frame.shape != expected.shape or frame.dtype != expected.dtype:
+                raise InputError(
+                    _("Frame {n} is {shape} {dtype}, but the first one was {first} {first_dtype}.").format(
+                        n=self.frame_count + 1,
+                        shape=frame.shape,
+                        dtype=frame.dtype,
+                        first=expected.shape,
+                        first_dtype=expected.dtype,
+                    )
+                )
+        heights = [*self._z_um[:1], *self._z_um[-1:], z_um]
+        if len(self._z_um) > 0 and (heights[2] - heights[1]) * (np.sign(heights[1] - heights[0]) or 1) == 0:
+            raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
+        if len(self._z_um) > 1 and (heights[2] - heights[1]) * (heights[1] - heights[0]) <= 0:
+            raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
+
+    @staticmethod
+    def _strips(height: int) -> list[slice]:
+        return [slice(top, min(top + ROWS_PER_STRIP, height)) for top in range(0, height, ROWS_PER_STRIP)]
+
+
+def _planes(peaks: Peaks) -> tuple[NDArray[Any], ...]:
+    return peaks.height_um, peaks.confidence, peaks.flags
+
+
+def _is_saturated(image: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels (H, W) at full scale: the largest value of the smallest bit depth that holds this image.
+
+    A 16-bit file may come from a 10-, 12- or 14-bit camera, which clips at 1023, 4095 or 16383.
+    """
+    bits = (8,) if image.dtype == np.uint8 else (10, 12, 14, 16)
+    full_scale = next(2**n - 1 for n in bits if image.max() <= 2**n - 1)
+    clipped = image == full_scale
+    return np.asarray(clipped.any(axis=2) if image.ndim == 3 else clipped)
