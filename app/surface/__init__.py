@@ -1,0 +1,1 @@
+"""Looking at height maps: 3D view, images, profiles, focus curves."""

@@ -1,0 +1,406 @@
+"""A picture of the sample: live camera image or a layer of a height map, with scale bar and cursor."""
+
+import math
+from typing import Any
+
+import pyqtgraph as pg
+from numpy.typing import NDArray
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPalette
+from PySide6.QtWidgets import QHBoxLayout, QWidget
+
+from app.surface.colour_bar import ColourBar
+from app.surface.layers import (
+    CONFIDENCE_MAP,
+    Layer,
+    display_range,
+    flags_overlay,
+    grey_range,
+    height_unit,
+    layer_picture,
+)
+from app.surface.ticks import decimals, number, round_step
+from models.height_map import HeightMap
+
+Pixel = tuple[float, float]
+MARGIN = 14
+SMALLEST_PIXELS = 8
+"""How many pixels of the image must stay in view when zooming in."""
+
+
+class ImageView(QWidget):
+    """Shows one image, y downwards, pixels square. The wheel zooms, dragging moves, a double click shows everything.
+
+    Rows and columns in signals and arguments count pixels; whole numbers are pixel centres.
+    """
+
+    cursorMoved = Signal(int, int)
+    """Row and column of the pixel under the mouse."""
+    cursorLeft = Signal()
+    profileLineChanged = Signal(float, float, float, float)
+    """Row and column of the start and of the end of the profile line."""
+    doubleClicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._shape: tuple[int, int] | None = None
+        self._pixel_um: float | None = None
+        self._height_map: HeightMap | None = None
+        self._layer: Layer = "height"
+        self._colour_map = "viridis"
+        self._height_range: tuple[float, float] | None = None
+        self._threshold = 0.0
+        self._flags_opacity = 0.0
+
+        self._canvas = _Canvas(self)
+        self._box = pg.ViewBox(
+            invertY=True, lockAspect=1.0, enableMenu=False, border=None, defaultPadding=0.0, enableMouse=True
+        )
+        self._canvas.setCentralItem(self._box)
+        self._image = pg.ImageItem(axisOrder="row-major")
+        self._image.setAutoDownsample(True)
+        self._flags = pg.ImageItem(axisOrder="row-major")
+        self._flags.setZValue(5)
+        self._marker = pg.ScatterPlotItem(
+            size=13, pen=pg.mkPen("w", width=1.5), brush=None, pxMode=True, useCache=False
+        )
+        self._marker.setZValue(30)
+        self._box.addItem(self._image, ignoreBounds=True)
+        self._box.addItem(self._flags, ignoreBounds=True)
+        self._box.addItem(self._marker, ignoreBounds=True)
+        self._line: pg.LineSegmentROI | None = None
+        self._bar = ColourBar()
+        self._bar.hide()
+
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._canvas, 1)
+        layout.addWidget(self._bar)
+        self.setMinimumSize(160, 120)
+        self.setFocusProxy(self._canvas)
+        self._canvas.moved.connect(self._on_mouse_moved)
+        self._canvas.left.connect(self.cursorLeft)
+        self._canvas.doubleClicked.connect(self._on_double_click)
+
+    # What is shown
+
+    def set_empty_text(self, text: str) -> None:
+        """What to say while there is nothing to show."""
+        self._canvas.empty_text = text
+        self._canvas.viewport().update()
+
+    def set_image(
+        self,
+        image: NDArray[Any] | None,
+        *,
+        pixel_um: float | None = None,
+        levels: tuple[float, float] | None = None,
+    ) -> None:
+        """Show ``image``: (H, W) or (H, W, 3), uint8, uint16 or float; None empties the view.
+
+        ``levels`` are the values shown black and white, by default the whole range in 8 bit and the
+        used range otherwise. They are taken as they are: nothing is measured on the image when given.
+        """
+        self._height_map = None
+        self._bar.hide()
+        self._flags.setVisible(False)
+        if image is None:
+            self._set_shape(None, None)
+            return
+        if levels is None:
+            levels = grey_range(image)
+        self._image.setImage(image, autoLevels=False, levels=levels)
+        self._set_shape((int(image.shape[0]), int(image.shape[1])), pixel_um)
+
+    def set_height_map(self, height_map: HeightMap | None, layer: Layer | None = None) -> None:
+        """Show a layer of ``height_map``, the same as before where ``layer`` is None."""
+        if layer is not None:
+            self._layer = layer
+        if height_map is None:
+            self.set_image(None)
+            return
+        self._height_map = height_map
+        self._draw_height_map()
+        self._set_shape(height_map.shape, height_map.pixel_um)
+
+    def _draw_height_map(self) -> None:
+        height_map = self._height_map
+        if height_map is None:
+            return
+        picture = layer_picture(
+            height_map,
+            self._layer,
+            colour_map=self._colour_map,
+            height_range=self.height_range,
+            threshold=self._threshold,
+            missing=self._canvas.missing_colour(),
+        )
+        self._image.setImage(picture, autoLevels=False, levels=(0, 255))
+        if self._layer == "height":
+            self._bar.set_colour_map(self._colour_map)
+            self._bar.set_range(*self.height_range, height_unit(height_map))
+        elif self._layer == "confidence":
+            self._bar.set_colour_map(CONFIDENCE_MAP)
+            self._bar.set_range(0.0, 1.0, "")
+        self._bar.setVisible(self._layer in ("height", "confidence"))
+        self._draw_flags()
+
+    def _draw_flags(self) -> None:
+        is_shown = self._height_map is not None and self._flags_opacity > 0 and self._layer != "flags"
+        if is_shown:
+            self._flags.setImage(flags_overlay(self._height_map), autoLevels=False)
+            self._flags.setOpacity(self._flags_opacity)
+        self._flags.setVisible(is_shown)
+
+    def _set_shape(self, shape: tuple[int, int] | None, pixel_um: float | None) -> None:
+        is_new = shape != self._shape
+        self._shape, self._pixel_um = shape, pixel_um
+        self._image.setVisible(shape is not None)
+        if is_new and shape is not None:
+            rows, columns = shape
+            self._box.setLimits(
+                minXRange=min(SMALLEST_PIXELS, columns),
+                minYRange=min(SMALLEST_PIXELS, rows),
+                maxXRange=8 * max(rows, columns),
+                maxYRange=8 * max(rows, columns),
+                xMin=-columns,
+                xMax=2 * columns,
+                yMin=-rows,
+                yMax=2 * rows,
+            )
+            self.show_all()
+        self._canvas.update_caption(self)
+
+    # Properties of the layers
+
+    @property
+    def layer(self) -> Layer:
+        return self._layer
+
+    @layer.setter
+    def layer(self, layer: Layer) -> None:
+        self._layer = layer
+        self._draw_height_map()
+
+    @property
+    def colour_map(self) -> str:
+        return self._colour_map
+
+    @colour_map.setter
+    def colour_map(self, name: str) -> None:
+        self._colour_map = name
+        self._draw_height_map()
+
+    @property
+    def height_range(self) -> tuple[float, float]:
+        """Heights at the ends of the colour map as drawn. Set None for the automatic choice."""
+        if self._height_range is not None:
+            return self._height_range
+        return (0.0, 1.0) if self._height_map is None else display_range(self._height_map.height_um)
+
+    @height_range.setter
+    def height_range(self, height_range: tuple[float, float] | None) -> None:
+        self._height_range = height_range
+        self._draw_height_map()
+
+    @property
+    def threshold(self) -> float:
+        """Pixels with less confidence are shown as missing."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._draw_height_map()
+
+    @property
+    def flags_opacity(self) -> float:
+        """Opacity of the amber over pixels that are not to be trusted, 0 to 1."""
+        return self._flags_opacity
+
+    @flags_opacity.setter
+    def flags_opacity(self, opacity: float) -> None:
+        self._flags_opacity = opacity
+        self._draw_flags()
+
+    # Zoom
+
+    def show_all(self) -> None:
+        """Zoom so that the whole image is in view."""
+        if self._shape is not None:
+            rows, columns = self._shape
+            self._box.setRange(QRectF(0, 0, columns, rows), padding=0.02, disableAutoRange=True)
+
+    def visible_rect(self) -> QRectF:
+        """The part in view: columns and rows from the upper left corner of the first pixel."""
+        return self._box.viewRect()
+
+    def link_zoom(self, other: "ImageView") -> None:
+        """From now on this view and ``other`` show the same part."""
+
+        def follow(leader: ImageView, follower: ImageView) -> None:
+            if leader.visible_rect() != follower.visible_rect():
+                follower._box.blockSignals(True)
+                follower._box.setRange(leader.visible_rect(), padding=0)
+                follower._box.blockSignals(False)
+                follower._canvas.viewport().update()
+
+        self._box.sigRangeChanged.connect(lambda *_: follow(self, other))
+        other._box.sigRangeChanged.connect(lambda *_: follow(other, self))
+
+    # Cursor, marker and profile line
+
+    def pixel_at(self, position: QPointF) -> tuple[int, int] | None:
+        """Row and column of the pixel at ``position`` in this widget; None outside the image."""
+        if self._shape is None:
+            return None
+        point = self._box.mapSceneToView(self._canvas.mapToScene(self._canvas.mapFrom(self, position.toPoint())))
+        row, column = math.floor(point.y()), math.floor(point.x())
+        return (row, column) if 0 <= row < self._shape[0] and 0 <= column < self._shape[1] else None
+
+    def position_of(self, row: float, column: float) -> QPointF:
+        """Where the centre of a pixel lies in this widget."""
+        scene = self._box.mapViewToScene(QPointF(column + 0.5, row + 0.5))
+        return QPointF(self._canvas.mapTo(self, self._canvas.mapFromScene(scene)))
+
+    def set_marker(self, pixel: Pixel | None) -> None:
+        """Ring around pixel (row, column); None removes it."""
+        if pixel is None:
+            self._marker.clear()
+        else:
+            self._marker.setData([pixel[1] + 0.5], [pixel[0] + 0.5])
+
+    def set_profile_line(self, line: tuple[Pixel, Pixel] | None) -> None:
+        """Show a line with two handles from one (row, column) to another; None removes it."""
+        if self._line is not None:
+            self._box.removeItem(self._line)
+            self._line = None
+        if line is None:
+            return
+        ends = [(column + 0.5, row + 0.5) for row, column in line]
+        highlight = self.palette().color(QPalette.ColorRole.Highlight).lighter(125)
+        self._line = pg.LineSegmentROI(
+            ends,
+            pen=pg.mkPen(highlight, width=2),
+            hoverPen=pg.mkPen("w", width=2),
+            handlePen=pg.mkPen("w", width=1.5),
+            handleHoverPen=pg.mkPen(highlight, width=2),
+        )
+        self._line.setZValue(20)
+        self._box.addItem(self._line, ignoreBounds=True)
+        self._line.sigRegionChanged.connect(self._on_line_moved)
+
+    def profile_line(self) -> tuple[Pixel, Pixel] | None:
+        """Start and end as (row, column); None where there is no line."""
+        if self._line is None:
+            return None
+        start, end = (self._line.mapToParent(point) for _name, point in self._line.getLocalHandlePositions())
+        return (start.y() - 0.5, start.x() - 0.5), (end.y() - 0.5, end.x() - 0.5)
+
+    def _on_line_moved(self) -> None:
+        line = self.profile_line()
+        if line is not None:
+            self.profileLineChanged.emit(*line[0], *line[1])
+
+    def _on_mouse_moved(self, position: QPointF) -> None:
+        pixel = self.pixel_at(position)
+        if pixel is None:
+            self.cursorLeft.emit()
+        else:
+            self.cursorMoved.emit(*pixel)
+
+    def _on_double_click(self) -> None:
+        self.show_all()
+        self.doubleClicked.emit()
+
+    def scale(self) -> tuple[float, str]:
+        """Size of a pixel and its unit: micrometres where known, else pixels."""
+        return (self._pixel_um, "µm") if self._pixel_um is not None else (1.0, "px")
+
+    def screen_pixels_per_pixel(self) -> float:
+        width = self._box.viewRect().width()
+        return self._box.width() / width if width > 0 else 1.0
+
+    @property
+    def is_empty(self) -> bool:
+        return self._shape is None
+
+
+class _Canvas(pg.GraphicsView):
+    """The graphics view that also draws the scale bar and the text of the empty state."""
+
+    moved = Signal(QPointF)
+    left = Signal()
+    doubleClicked = Signal()
+
+    def __init__(self, view: ImageView) -> None:
+        super().__init__(view, background=None)
+        self._view = view
+        self.empty_text = ""
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self._apply_palette()
+
+    def update_caption(self, view: ImageView) -> None:
+        self.viewport().update()
+
+    def missing_colour(self) -> tuple[int, int, int]:
+        """Colour of holes: between the background and the text, so that a hole is seen as one in both themes."""
+        base, text = (self.palette().color(role) for role in (QPalette.ColorRole.Base, QPalette.ColorRole.Text))
+        mixed = [round(0.85 * b + 0.15 * t) for b, t in zip(base.getRgb()[:3], text.getRgb()[:3], strict=True)]
+        return mixed[0], mixed[1], mixed[2]
+
+    def _apply_palette(self) -> None:
+        self.setBackground(self.palette().color(QPalette.ColorRole.Base))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange:
+            self._apply_palette()
+
+    def mouseMoveEvent(self, event) -> None:
+        super().mouseMoveEvent(event)
+        if event.buttons() == Qt.MouseButton.NoButton:
+            self.moved.emit(QPointF(self.mapTo(self._view, event.position().toPoint())))
+
+    def mouseDoubleClickEvent(self, event) -> None:
+        super().mouseDoubleClickEvent(event)
+        self.doubleClicked.emit()
+
+    def leaveEvent(self, event) -> None:
+        super().leaveEvent(event)
+        self.left.emit()
+
+    def drawForeground(self, painter: QPainter, rect: QRectF) -> None:
+        painter.save()
+        painter.resetTransform()
+        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.TextAntialiasing)
+        if self._view.is_empty:
+            painter.setPen(self.palette().color(QPalette.ColorRole.PlaceholderText))
+            box = QRectF(self.viewport().rect()).adjusted(24, 24, -24, -24)
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self.empty_text)
+        else:
+            self._draw_scale_bar(painter)
+        painter.restore()
+
+    def _draw_scale_bar(self, painter: QPainter) -> None:
+        pixel, unit = self._view.scale()
+        per_screen_pixel = pixel / max(self._view.screen_pixels_per_pixel(), 1e-9)
+        viewport = self.viewport().rect()
+        length = round_step(per_screen_pixel * min(viewport.width() * 0.28, 180.0), 1)
+        if length / per_screen_pixel > viewport.width() * 0.4:
+            length = round_step(length * 0.45, 1)
+        width = length / per_screen_pixel
+        text = f"{number(length, decimals(length))} {unit}"
+        text_width = painter.fontMetrics().horizontalAdvance(text)
+        line = painter.fontMetrics().height()
+        plate = QRectF(0, 0, max(width, text_width) + 20, line + 18)
+        plate.moveBottomLeft(QPointF(MARGIN, viewport.height() - MARGIN))
+        # A plate of its own: the bar must be readable on any picture.
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(0, 0, 0, 150))
+        painter.drawRoundedRect(plate, 4, 4)
+        painter.setPen(QColor(255, 255, 255))
+        painter.drawText(plate.adjusted(0, 3, 0, 0), Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop, text)
+        painter.fillRect(QRectF(plate.center().x() - width / 2, plate.bottom() - 9, width, 3), QColor(255, 255, 255))

@@ -1,0 +1,380 @@
+"""The 3D scene around a height item: camera with limits, scale along the edges, finding the pixel under the mouse."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from OpenGL import GL
+from OpenGL.error import Error as GLError
+from pyqtgraph.opengl import GLViewWidget
+from PySide6.QtCore import QPointF, QRectF, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QKeyEvent,
+    QMatrix4x4,
+    QMouseEvent,
+    QPainter,
+    QPalette,
+    QPen,
+    QResizeEvent,
+    QVector3D,
+    QVector4D,
+    QWheelEvent,
+)
+from PySide6.QtWidgets import QWidget
+
+from app.surface.height_item import HeightItem
+from app.surface.ticks import decimals, number, round_step, ticks
+
+DEFAULT_AZIMUTH, DEFAULT_ELEVATION = -62.0, 38.0
+LOWEST, HIGHEST = 4.0, 90.0
+"""Camera elevation in degrees: never from below, where there is nothing to see."""
+FIELD_OF_VIEW = 28.0
+NEAREST, FARTHEST = 0.08, 3.0
+"""Camera distance in units of the distance that shows everything."""
+FIRST_SOFTWARE_CELLS = 300_000
+"""Grids with more cells are thinned while the camera moves, unless a graphics card draws them."""
+SETTLE_MS = 180
+SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swiftshader", "gdi generic", "software")
+
+Pixel = tuple[float, float]
+
+
+class SurfaceScene(GLViewWidget):
+    """Draws one :class:`HeightItem` and takes care of the camera.
+
+    Mouse: left turns, right or middle or Shift+left moves, the wheel zooms, a double click resets.
+    Keys: arrows turn, plus and minus zoom, Home resets, T looks from the top.
+    """
+
+    hovered = Signal(float, float)
+    """Row and column of the surface under the mouse."""
+    left = Signal()
+    failed = Signal(str)
+    """Drawing does not work on this machine; the text is the driver's."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self.setMinimumSize(160, 120)
+        self.opts["fov"] = FIELD_OF_VIEW
+        self.item = HeightItem()
+        self.addItem(self.item)
+        self.is_software = True
+        """No graphics card: known once the first picture is drawn."""
+        self.heights: NDArray[np.float32] | None = None
+        """What the item shows, (rows, columns) in the unit of the map, for picking and for lines on the surface."""
+        self.cell_pixels = 1
+        """Pixels of the height map per cell of the grid."""
+        self.cell_um: float | None = None
+        """Size of a cell; None where the lateral scale is unknown."""
+        self.base = 0.0
+        """Scene height of the bottom frame."""
+        self.marker: Pixel | None = None
+        self.line: tuple[Pixel, Pixel] | None = None
+        self._zoom = 1.0
+        self._has_failed = False
+        self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
+        self._settle.timeout.connect(self._on_settled)
+        self.apply_palette()
+        self.reset_camera()
+
+    # Camera
+
+    def reset_camera(self) -> None:
+        self._look(DEFAULT_AZIMUTH, DEFAULT_ELEVATION)
+
+    def look_from_top(self) -> None:
+        """Straight down, row 0 of the map at the top as in the image."""
+        self._look(-90.0, HIGHEST)
+
+    def camera(self) -> tuple[float, float, float]:
+        """Azimuth and elevation in degrees, distance in units of the distance that shows everything."""
+        return self.opts["azimuth"], self.opts["elevation"], self._zoom
+
+    def turn(self, azimuth: float, elevation: float) -> None:
+        """Turn the camera by so many degrees."""
+        self.opts["azimuth"] = (self.opts["azimuth"] + azimuth + 180.0) % 360.0 - 180.0
+        self.opts["elevation"] = min(HIGHEST, max(LOWEST, self.opts["elevation"] + elevation))
+        self._moved()
+
+    def zoom_by(self, factor: float) -> None:
+        """Multiply the distance of the camera by ``factor``, within the limits."""
+        self._zoom = min(FARTHEST, max(NEAREST, self._zoom * factor))
+        self._place()
+        self._moved()
+
+    def move_by(self, dx: float, dy: float) -> None:
+        """Move the surface by so many pixels on the screen; it cannot be lost out of sight."""
+        self.pan(dx, dy, 0, relative="view")
+        limit = HeightItem.SIZE * 0.75
+        center = self.opts["center"]
+        inside = (min(limit, max(-limit, value)) for value in (center.x(), center.y(), center.z()))
+        self.opts["center"] = QVector3D(*inside)
+        self._moved()
+
+    def _look(self, azimuth: float, elevation: float) -> None:
+        self.opts["azimuth"], self.opts["elevation"] = azimuth, elevation
+        self.opts["center"] = QVector3D(0, 0, 0)
+        self._zoom = 1.0
+        self._place()
+        self._moved()
+
+    def _place(self) -> None:
+        """The distance from which the whole surface, whichever way it is turned, fits width and height."""
+        half = math.tan(math.radians(FIELD_OF_VIEW / 2))
+        radius = HeightItem.SIZE * 0.60
+        shape = max(0.2, self.height() / max(1, self.width()))
+        self.opts["distance"] = self._zoom * max(radius * 1.18 / half, radius * 0.98 / (half * shape))
+
+    def _moved(self) -> None:
+        rows, columns = self.item.grid_shape
+        self.item.coarse = self.is_software and rows * columns > FIRST_SOFTWARE_CELLS
+        if self.item.coarse:
+            self._settle.start()
+        self.update()
+
+    def _on_settled(self) -> None:
+        self.item.coarse = False
+        self.update()
+
+    # Events
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._place()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._last = event.position()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        position, buttons = event.position(), event.buttons()
+        if buttons == Qt.MouseButton.NoButton:
+            pixel = self.pixel_at(position)
+            if pixel is None:
+                self.left.emit()
+            else:
+                self.hovered.emit(*pixel)
+            return
+        step = position - self._last
+        self._last = position
+        is_shifted = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        if buttons == Qt.MouseButton.LeftButton and not is_shifted:
+            self.turn(-step.x() * 0.5, step.y() * 0.5)
+        else:
+            self.move_by(step.x(), step.y())
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        self.reset_camera()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        self.zoom_by(0.999 ** event.angleDelta().y())
+        event.accept()
+
+    def leaveEvent(self, event) -> None:
+        self.left.emit()
+        super().leaveEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        actions = {
+            Qt.Key.Key_Left: lambda: self.turn(5, 0),
+            Qt.Key.Key_Right: lambda: self.turn(-5, 0),
+            Qt.Key.Key_Up: lambda: self.turn(0, 5),
+            Qt.Key.Key_Down: lambda: self.turn(0, -5),
+            Qt.Key.Key_Plus: lambda: self.zoom_by(0.9),
+            Qt.Key.Key_Equal: lambda: self.zoom_by(0.9),
+            Qt.Key.Key_Minus: lambda: self.zoom_by(1 / 0.9),
+            Qt.Key.Key_Home: self.reset_camera,
+            Qt.Key.Key_T: self.look_from_top,
+        }
+        action = actions.get(Qt.Key(event.key()))
+        if action is None:
+            event.ignore()
+        else:
+            action()
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        event.ignore()
+
+    def changeEvent(self, event) -> None:
+        super().changeEvent(event)
+        if event.type() == event.Type.PaletteChange:
+            self.apply_palette()
+
+    def apply_palette(self) -> None:
+        self.setBackgroundColor(self.palette().color(QPalette.ColorRole.Base))
+
+    # Drawing
+
+    def initializeGL(self) -> None:
+        try:
+            super().initializeGL()
+            renderer = GL.glGetString(GL.GL_RENDERER).decode(errors="replace").lower()
+        except (GLError, RuntimeError, AttributeError) as error:
+            self._fail(error)
+            return
+        self.is_software = any(name in renderer for name in SOFTWARE_RENDERERS)
+        # A widget moved to another window gets another context: what we own there goes first.
+        self.context().aboutToBeDestroyed.connect(self.release, Qt.ConnectionType.UniqueConnection)
+
+    def release(self) -> None:
+        """Give back what we hold on the graphics card; called before the context goes."""
+        if self.isValid():
+            self.makeCurrent()
+            self.item.release()
+            self.doneCurrent()
+
+    def drawItemTree(self, item=None, useItemNames=False) -> None:
+        # The scene holds one item. Drawn here and not by the parent, which prints errors on the console and goes on.
+        if self._has_failed:
+            return
+        if self.default_vao.isCreated():
+            self.default_vao.bind()
+        try:
+            self.item.paint()
+        except (GLError, RuntimeError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._has_failed = True
+        self.failed.emit(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+    def paintGL(self) -> None:
+        super().paintGL()
+        if 0 in self.item.grid_shape or self._has_failed:
+            return
+        painter = QPainter(self)
+        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.TextAntialiasing)
+        self._draw_frame(painter)
+        self._draw_line(painter)
+        self._draw_marker(painter)
+        painter.end()
+
+    def _draw_frame(self, painter: QPainter) -> None:
+        """Scales along the two edges of the bottom that are nearest to the camera; nothing can lie before them."""
+        width, height = self.item.extent
+        rows, columns = self.item.grid_shape
+        cell = self.cell_um if self.cell_um is not None else float(self.cell_pixels)
+        unit = "µm" if self.cell_um is not None else "px"
+        azimuth = math.radians(self.opts["azimuth"])
+        near_x = width / 2 if math.cos(azimuth) > 0 else -width / 2
+        near_y = height / 2 if math.sin(azimuth) > 0 else -height / 2
+        colour = QColor(self.palette().color(QPalette.ColorRole.Text))
+        colour.setAlphaF(0.75)
+        painter.setPen(QPen(colour, 1.0))
+        # Along each edge: the point at a fraction of it, the direction that leads away from the surface.
+        for length, fixed, along_x in ((cell * (columns - 1), near_y, True), (cell * (rows - 1), near_x, False)):
+            side = width if along_x else height
+
+            def point(fraction: float, out: float = 0.0, *, x=along_x, side=side, fixed=fixed) -> QPointF:
+                away = fixed + math.copysign(out, fixed)
+                if x:
+                    return self.to_screen((fraction - 0.5) * side, away, self.base)
+                return self.to_screen(away, (0.5 - fraction) * side, self.base)
+
+            painter.drawLine(point(0), point(1))
+            screen_length = math.hypot(*(point(1) - point(0)).toTuple())
+            count = int(screen_length / 70)
+            if count < 1:
+                continue
+            digits = decimals(round_step(length, count))
+            marks = ticks(0.0, length, count)
+            for value in marks:
+                painter.drawLine(point(value / length), point(value / length, 0.12))
+                text = number(value, digits) + (f" {unit}" if value == marks[-1] else "")
+                _centred(painter, point(value / length, 0.55), text)
+
+    def _draw_line(self, painter: QPainter) -> None:
+        if self.line is None or self.heights is None:
+            return
+        (row0, column0), (row1, column1) = self.line
+        count = max(2, round(math.hypot(row1 - row0, column1 - column0) / self.cell_pixels) + 1)
+        highlight = self.palette().color(QPalette.ColorRole.Highlight)
+        for pen in (QPen(QColor(0, 0, 0, 150), 3.5), QPen(highlight.lighter(125), 1.8)):
+            painter.setPen(pen)
+            previous = None
+            for row, column in zip(np.linspace(row0, row1, count), np.linspace(column0, column1, count), strict=True):
+                current = self._on_surface(row, column)
+                if previous is not None and current is not None:
+                    painter.drawLine(previous, current)
+                previous = current
+
+    def _draw_marker(self, painter: QPainter) -> None:
+        point = self._on_surface(*self.marker) if self.marker is not None else None
+        if point is None:
+            return
+        for pen in (QPen(QColor(0, 0, 0, 160), 3.5), QPen(QColor(255, 255, 255), 1.5)):
+            painter.setPen(pen)
+            painter.drawEllipse(point, 5.0, 5.0)
+
+    # Between pixels of the map, the scene and the screen
+
+    def to_screen(self, x: float, y: float, z: float) -> QPointF:
+        """Where a point of the scene lies in the widget."""
+        rect = self.rect()
+        point = self._matrix().map(QVector4D(x, y, z, 1.0))
+        depth = point.w() if abs(point.w()) > 1e-9 else 1e-9
+        return QPointF(
+            (point.x() / depth + 1) / 2 * rect.width(),
+            (1 - point.y() / depth) / 2 * rect.height(),
+        )
+
+    def _matrix(self) -> QMatrix4x4:
+        viewport = self.getViewport()
+        return self.projectionMatrix(viewport, viewport) * self.viewMatrix()
+
+    def _scene_z(self, height: NDArray[np.float32] | float) -> NDArray[np.float32]:
+        middle, scale = self.item.lift
+        return (np.clip(height, *self.item.clamp) - middle) * scale
+
+    def _on_surface(self, row: float, column: float) -> QPointF | None:
+        """Where pixel (row, column) of the height map is drawn; None in a hole or outside."""
+        if self.heights is None:
+            return None
+        rows, columns = self.heights.shape
+        grid_row, grid_column = row / self.cell_pixels, column / self.cell_pixels
+        nearest = round(grid_row), round(grid_column)
+        if not (0 <= nearest[0] < rows and 0 <= nearest[1] < columns) or np.isnan(self.heights[nearest]):
+            return None
+        width, height = self.item.extent
+        x, y = (grid_column / (columns - 1) - 0.5) * width, (0.5 - grid_row / (rows - 1)) * height
+        return self.to_screen(x, y, float(self._scene_z(float(self.heights[nearest]))))
+
+    def pixel_at(self, position: QPointF) -> Pixel | None:
+        """Row and column of the height map seen at ``position``: where the line of sight first meets the surface."""
+        if self.heights is None or 0 in self.item.grid_shape:
+            return None
+        inverse, can_invert = self._matrix().inverted()
+        if not can_invert:
+            return None
+        x = 2 * position.x() / self.width() - 1
+        y = 1 - 2 * position.y() / self.height()
+        near, far = (
+            np.array(inverse.map(QVector3D(x, y, depth)).toTuple(), dtype=np.float64) for depth in (-1.0, 0.999)
+        )
+        direction = far - near
+        if abs(direction[2]) < 1e-9:
+            return None
+        low, high = (float(self._scene_z(value)) for value in self.item.clamp)
+        start, end = sorted((height - near[2]) / direction[2] for height in (low - 1e-3, high + 1e-3))
+        rows, columns = self.heights.shape
+        # Two samples per cell on the longest way through the slab between the lowest and the highest point.
+        t = np.linspace(max(start, 0.0), end, 2 * (rows + columns))
+        points = near + t[:, None] * direction
+        width, height = self.item.extent
+        column = np.rint((points[:, 0] / width + 0.5) * (columns - 1)).astype(np.intp)
+        row = np.rint((0.5 - points[:, 1] / height) * (rows - 1)).astype(np.intp)
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        surface = np.full(t.size, -np.inf)
+        surface[inside] = np.nan_to_num(self._scene_z(self.heights[row[inside], column[inside]]), nan=-np.inf)
+        hits = np.flatnonzero(points[:, 2] <= surface)
+        if hits.size == 0:
+            return None
+        first = hits[0]
+        return float(row[first] * self.cell_pixels), float(column[first] * self.cell_pixels)
+
+
+def _centred(painter: QPainter, center: QPointF, text: str) -> None:
+    box = QRectF(center.x() - 60, center.y() - 10, 120, 20)
+    painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
