@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.focal_stack import ZUnit
-from models.focus.measures import continue_outside, margin_px, measure_strip, to_grey
+from models.focus.measures import continue_outside, margin_px, measure_strip, relative_noise, to_grey
 from models.focus.peak import Peaks, PeakSearch
 from models.height_map import Flag, HeightMap
 from models.language import _
@@ -19,7 +19,7 @@ from models.methods import ReconstructionOptions, find_method
 
 T = TypeVar("T")
 
-ROWS_PER_STRIP = 64
+ROWS_PER_STRIP = 128
 """Few enough that a strip's working set stays in the processor's cache. The result does not depend on it."""
 
 
@@ -97,7 +97,8 @@ class StreamingReconstruction:
                 _("The stack has {n} frame; at least 2 are needed to find a focus.").format(n=self.frame_count)
             )
         z_um = np.array(self._z_um)
-        strips = _for_each(lambda rows: search.peaks(rows, z_um), self._strips(search.best.shape[0]))
+        noise = relative_noise(self._options.method, self._options.window)
+        strips = _for_each(lambda rows: search.peaks(rows, z_um, noise), self._strips(search.best.shape[0]))
         peaks = Peaks(*(np.concatenate(parts) for parts in zip(*map(_planes, strips), strict=True)))
         flags = peaks.flags
         flags[_is_saturated(search.all_in_focus)] |= np.uint8(Flag.SATURATED)
@@ -140,11 +141,9 @@ class StreamingReconstruction:
                         first_dtype=expected.dtype,
                     )
                 )
-        heights = [*self._z_um[:1], *self._z_um[-1:], z_um]
-        if len(self._z_um) > 0 and (heights[2] - heights[1]) * (np.sign(heights[1] - heights[0]) or 1) == 0:
-            raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
-        if len(self._z_um) > 1 and (heights[2] - heights[1]) * (heights[1] - heights[0]) <= 0:
-            raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
+            steps = np.diff([self._z_um[0], self._z_um[-1], z_um])
+            if steps[1] == 0 or steps[0] * steps[1] < 0:
+                raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
 
     @staticmethod
     def _strips(height: int) -> list[slice]:
