@@ -1,0 +1,236 @@
+"""A microscope described in one TOML file, and how to open it."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hardware.camera import Camera, CameraSettings
+from hardware.clock import Clock, FastClock
+from hardware.motion import FocusAxis
+from hardware.simulator.camera import SimulatedCamera, SimulatedCameraSettings
+from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
+from hardware.stage import Stage
+from models.errors import InputError
+from models.focal_stack import Optics
+from models.language import _
+from models.optics import FocusRenderer, Illumination
+from models.surfaces import Surface, surface
+
+PROFILE_FOLDER = "profiles"
+T = TypeVar("T", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Objective(_Section):
+    """One objective on the turret."""
+
+    name: str
+    magnification: float = Field(gt=0, le=1000)
+    na: float = Field(gt=0, le=1.6)
+    wavelength_um: float = Field(default=0.55, gt=0.1, lt=2.0)
+    refractive_index: float = Field(default=1.0, ge=1.0, le=2.0)
+
+    @property
+    def optics(self) -> Optics:
+        return Optics(self.magnification, self.na, self.wavelength_um, self.refractive_index)
+
+
+class AxisProfile(_Section):
+    """How the stage sits in the microscope; see :class:`hardware.motion.FocusAxis`."""
+
+    sign: Literal[1, -1] = 1
+    origin_um: float = 0.0
+    soft_limits_um: tuple[float, float] | None = None
+    backlash_um: float = Field(default=0.0, ge=0)
+    approach: Literal[1, -1] = -1
+    settle_ms: float = Field(default=0.0, ge=0)
+    speed_um_s: float = Field(default=1000.0, gt=0)
+    tolerance_um: float = Field(default=1.0, gt=0)
+    stall_s: float = Field(default=2.0, gt=0)
+
+
+class SimulatedStageProfile(SimulatedStageSettings):
+    driver: Literal["simulated"]
+
+
+class SimulatedCameraProfile(SimulatedCameraSettings):
+    driver: Literal["simulated"]
+    image_shape: tuple[int, int] = (512, 512)
+    sensor_pixel_um: float = Field(default=5.0, gt=0)
+    settings: CameraSettings = CameraSettings()
+
+
+class SampleProfile(_Section):
+    """What the simulated microscope looks at. ``parameters``: see :mod:`models.surfaces`."""
+
+    surface: str
+    parameters: dict[str, float] = {}
+    vignetting: float = Field(default=0.12, ge=0, lt=1)
+    tilt: float = Field(default=0.06, ge=-1, le=1)
+    roughness_slope: float = Field(default=0.2, ge=0, le=1)
+    diffuse: float = Field(default=0.12, ge=0, le=1)
+    breathing_per_um: float = 0.0
+
+
+class Profile(_Section):
+    """A microscope: objectives, stage, axis, camera. ``seed`` and ``time_scale`` serve the simulated one."""
+
+    name: str
+    title: str
+    objectives: tuple[Objective, ...] = Field(min_length=1)
+    objective: str
+    stage: SimulatedStageProfile
+    axis: AxisProfile = AxisProfile()
+    camera: SimulatedCameraProfile
+    sample: SampleProfile
+    seed: int = 0
+    time_scale: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _objective_is_there(self) -> Self:
+        if self.objective not in [objective.name for objective in self.objectives]:
+            raise ValueError(f"objective '{self.objective}' is not among the objectives")
+        return self
+
+    @property
+    def selected_objective(self) -> Objective:
+        return next(objective for objective in self.objectives if objective.name == self.objective)
+
+    @property
+    def pixel_um(self) -> float:
+        """Size of a camera pixel in the sample."""
+        return self.camera.sensor_pixel_um / self.selected_objective.magnification
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.stage.driver == "simulated"
+
+    def changed(self, **changes: Any) -> "Profile":
+        """A copy with other values; a section takes a mapping of its own: ``changed(camera={"read_noise_e": 0})``.
+
+        Raises InputError that names the field, like :func:`load_profile`.
+        """
+        data = self.model_dump()
+        for key, value in changes.items():
+            data[key] = {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value
+        return _validated(data, self.name)
+
+
+class Microscope:
+    """An open microscope: ``axis``, ``camera``, ``optics``, ``pixel_um``, ``profile``. Close it after use.
+
+    ``known_surface`` is what the simulated microscope looks at, cut to the camera's field; None on a real one.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        axis: FocusAxis,
+        camera: Camera,
+        *,
+        stage: Stage,
+        known_surface: Surface | None = None,
+    ) -> None:
+        self.profile = profile
+        self.axis = axis
+        self.camera = camera
+        self.stage = stage
+        self.known_surface = known_surface
+
+    @property
+    def optics(self) -> Optics:
+        return self.profile.selected_objective.optics
+
+    @property
+    def pixel_um(self) -> float:
+        return self.profile.pixel_um
+
+    def close(self) -> None:
+        self.axis.close()
+        self.camera.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that come with the program."""
+    folder = files("resources") / PROFILE_FOLDER
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """The profile of this name, or in this file. Raises InputError that names the file and the field."""
+    name = str(name_or_path)
+    if name in profile_names():
+        text = (files("resources") / PROFILE_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    elif Path(name).suffix == ".toml":
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(_("The profile {path} cannot be read: {error}").format(path=name, error=error)) from error
+    else:
+        raise InputError(
+            _("There is no profile called '{name}'. Profiles: {names}; or give the path of a .toml file.").format(
+                name=name, names=", ".join(profile_names())
+            )
+        )
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(_("The profile {path} is not valid TOML: {error}").format(path=name, error=error)) from error
+    return _validated({"name": Path(name).stem, **data}, name)
+
+
+def open_microscope(profile: Profile | str | Path) -> Microscope:
+    """Connect to the stage and camera of a profile. Nothing moves. Raises StageError, CameraError, InputError."""
+    if not isinstance(profile, Profile):
+        profile = load_profile(profile)
+    clock = Clock() if profile.time_scale == 1.0 else FastClock(profile.time_scale)
+    stage = SimulatedStage(_only(profile.stage, SimulatedStageSettings), clock)
+    axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
+    sample = profile.sample
+    known = surface(
+        sample.surface, profile.camera.image_shape, profile.pixel_um, seed=profile.seed, **sample.parameters
+    )
+    renderer = FocusRenderer(
+        known,
+        profile.selected_objective.optics,
+        illumination=Illumination(sample.vignetting, sample.tilt),
+        roughness_slope=sample.roughness_slope,
+        diffuse=sample.diffuse,
+        breathing_per_um=sample.breathing_per_um,
+    )
+
+    def focus_um() -> float:
+        return profile.axis.sign * (stage.carriage_um() - profile.axis.origin_um)
+
+    camera = SimulatedCamera(renderer, focus_um, _only(profile.camera, SimulatedCameraSettings), clock, profile.seed)
+    camera.apply(profile.camera.settings)
+    return Microscope(profile, axis, camera, stage=stage, known_surface=known)
+
+
+def _only(section: BaseModel, kind: type[T]) -> T:
+    """The part of a section that belongs to ``kind``, one of its base classes."""
+    return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
+
+
+def _validated(data: dict[str, Any], source: str) -> Profile:
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or _("profile")
+        raise InputError(
+            _("Profile {path}: {field}: {problem}").format(path=source, field=field, problem=first["msg"])
+        ) from error

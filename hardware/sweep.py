@@ -1,0 +1,249 @@
+"""The equally spaced focal stack: the plan, the sweep through it, and its capture into a file."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hardware.camera import Camera, CameraError
+from hardware.motion import FocusAxis
+from models.errors import Cancelled, InputError
+from models.focal_stack import Optics
+from models.language import _
+from models.storage import StackWriter
+
+MAX_FRAMES = 20_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will take: seconds, and bytes on disk."""
+
+    seconds: float
+    bytes: int
+
+
+class SweepPlan(BaseModel):
+    """Frames at equal distances from ``first_um`` to ``last_um``, both of them hit exactly, in this order.
+
+    ``requested_step_um``: the step asked for, where it had to be reduced so that it divides the range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_um: float = Field(allow_inf_nan=False)
+    last_um: float = Field(allow_inf_nan=False)
+    frame_count: int = Field(ge=2, le=MAX_FRAMES)
+    requested_step_um: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> Self:
+        if self.step_um < 1e-4:
+            raise ValueError("top and bottom of a stack must differ, by at least 0.0001 um per frame")
+        return self
+
+    @classmethod
+    def by_step(cls, top_um: float, bottom_um: float, step_um: float, descending: bool = True) -> "SweepPlan":
+        """Steps of at most ``step_um``: it is reduced where it does not divide the range.
+
+        Raises InputError where the values make no stack.
+        """
+        if not (math.isfinite(step_um) and step_um > 0):
+            raise InputError(_("The step must be a positive number of micrometres, not {step}.").format(step=step_um))
+        _check_range(top_um, bottom_um)
+        steps = max(1.0, math.ceil(round((top_um - bottom_um) / step_um, 6)))
+        if steps >= MAX_FRAMES:
+            raise InputError(
+                _("A step of {step:g} um would make more than {limit} frames.").format(step=step_um, limit=MAX_FRAMES)
+            )
+        plan = cls.by_count(top_um, bottom_um, int(steps) + 1, descending)
+        if plan.step_um < step_um * (1 - 1e-6):
+            plan = plan.model_copy(update={"requested_step_um": step_um})
+        return plan
+
+    @classmethod
+    def by_count(cls, top_um: float, bottom_um: float, frame_count: int, descending: bool = True) -> "SweepPlan":
+        """This many frames. Raises InputError where the values make no stack."""
+        _check_range(top_um, bottom_um)
+        if not 2 <= frame_count <= MAX_FRAMES:
+            raise InputError(_("A stack needs 2 to {limit} frames, not {n}.").format(limit=MAX_FRAMES, n=frame_count))
+        if (top_um - bottom_um) / (frame_count - 1) < 1e-4:
+            raise InputError(_("The step of this stack would be below 0.0001 um; take fewer frames."))
+        first_um, last_um = (top_um, bottom_um) if descending else (bottom_um, top_um)
+        return cls(first_um=first_um, last_um=last_um, frame_count=frame_count)
+
+    @classmethod
+    def around(
+        cls,
+        center_um: float,
+        range_um: float,
+        *,
+        step_um: float | None = None,
+        frame_count: int | None = None,
+        descending: bool = True,
+    ) -> "SweepPlan":
+        """Half of ``range_um`` on either side of ``center_um``; give either the step or the number of frames."""
+        top_um, bottom_um = center_um + range_um / 2, center_um - range_um / 2
+        if step_um is not None and frame_count is None:
+            return cls.by_step(top_um, bottom_um, step_um, descending)
+        if frame_count is not None and step_um is None:
+            return cls.by_count(top_um, bottom_um, frame_count, descending)
+        raise ValueError("give either step_um or frame_count")
+
+    @property
+    def z_um(self) -> NDArray[np.float64]:
+        """Requested heights (N,), first and last exactly as planned."""
+        return np.linspace(self.first_um, self.last_um, self.frame_count)
+
+    @property
+    def top_um(self) -> float:
+        return max(self.first_um, self.last_um)
+
+    @property
+    def bottom_um(self) -> float:
+        return min(self.first_um, self.last_um)
+
+    @property
+    def range_um(self) -> float:
+        return self.top_um - self.bottom_um
+
+    @property
+    def step_um(self) -> float:
+        """Distance between neighbouring frames, always positive."""
+        return self.range_um / (self.frame_count - 1)
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know about the step, or None."""
+        if self.requested_step_um is None:
+            return None
+        return _("Step {step:.4g} um instead of {requested:g} um, so that both ends are hit.").format(
+            step=self.step_um, requested=self.requested_step_um
+        )
+
+    def estimate(
+        self, axis_speed: float, camera: Camera, *, axis: FocusAxis | None = None, picture_s: float | None = None
+    ) -> Estimate:
+        """Time and disk space at ``axis_speed`` um/s, without the way to the first frame.
+
+        With ``axis`` its settling and run-up count too. ``picture_s``: measured time of one picture; otherwise
+        the exposure and a typical readout.
+        """
+        if picture_s is None:
+            picture_s = camera.settings.exposure_ms / 1000.0 + 0.02
+        signed_step_um = (self.last_um - self.first_um) / (self.frame_count - 1)
+        step_s = axis.travel_s(signed_step_um) if axis is not None else self.step_um / axis_speed
+        size = self.frame_count * math.prod(camera.image_shape) * camera.dtype.itemsize
+        return Estimate(seconds=self.frame_count * (step_s + picture_s), bytes=size)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a sweep. ``image``: (H, W[, 3]) uint8 or uint16; ``time_s``: when its exposure began."""
+
+    index: int
+    z_requested_um: float
+    z_measured_um: float
+    image: NDArray[Any]
+    time_s: float
+
+
+def run_sweep(
+    axis: FocusAxis, camera: Camera, plan: SweepPlan, cancel: threading.Event | None = None
+) -> Iterator[Frame]:
+    """Move, settle, expose, for every height of the plan. Nothing moves before the whole plan is checked.
+
+    Raises StageLimitError, StageStopped, StageError, CameraError, Cancelled; the stage stays where it is.
+    """
+    axis.check(plan.first_um)
+    axis.check(plan.last_um)
+    return _sweep(axis, camera, plan, cancel)
+
+
+def _sweep(axis: FocusAxis, camera: Camera, plan: SweepPlan, cancel: threading.Event | None) -> Iterator[Frame]:
+    for index, z_um in enumerate(plan.z_um):
+        measured_um = axis.move_to(float(z_um), cancel)
+        settled_s = axis.clock.now()
+        picture = camera.snap()
+        if picture.time_s < settled_s:
+            raise CameraError(
+                _("{camera} delivered a picture from before the stage had settled.").format(camera=camera.name)
+            )
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        yield Frame(index, float(z_um), measured_um, picture.image, picture.time_s)
+
+
+def capture(
+    axis: FocusAxis,
+    camera: Camera,
+    plan: SweepPlan,
+    path: str | Path,
+    *,
+    pixel_um: float | None = None,
+    optics: Optics | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    on_frame: Callable[[Frame], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Path:
+    """Sweep into the new file ``path``; ``on_frame`` is called when a frame is safely on disk.
+
+    Limits and disk space are checked before anything moves. Whatever interrupts the sweep is raised again,
+    and the file keeps the frames captured so far, to be recovered; with fewer than two of them it is removed.
+    """
+    frames = run_sweep(axis, camera, plan, cancel)
+    writer = StackWriter(
+        path,
+        image_shape=camera.image_shape,
+        dtype=camera.dtype,
+        frame_count=plan.frame_count,
+        pixel_um=pixel_um,
+        optics=optics,
+        metadata={**_description(axis, camera, plan), **(metadata or {})},
+    )
+    try:
+        with writer:
+            for frame in frames:
+                writer.append(
+                    frame.image,
+                    z_um=frame.z_measured_um,
+                    z_requested_um=frame.z_requested_um,
+                    time_s=frame.time_s,
+                )
+                if on_frame is not None:
+                    on_frame(frame)
+            writer.complete()
+    except BaseException:
+        if writer.frame_count < 2:
+            Path(path).unlink(missing_ok=True)
+        raise
+    return Path(path)
+
+
+def _description(axis: FocusAxis, camera: Camera, plan: SweepPlan) -> dict[str, Any]:
+    """How the stack was taken, for the file."""
+    return {
+        "stage": axis.name,
+        "camera": camera.name,
+        "plan": plan.model_dump(exclude_none=True),
+        "camera_settings": camera.settings.model_dump(),
+        "backlash_um": axis.backlash_um,
+        "settle_ms": axis.settle_ms,
+    }
+
+
+def _check_range(top_um: float, bottom_um: float) -> None:
+    if not (math.isfinite(top_um) and math.isfinite(bottom_um)):
+        raise InputError(_("Top and bottom of the stack must be finite numbers of micrometres."))
+    if not top_um > bottom_um:
+        raise InputError(
+            _("The top of the stack ({top:g} um) must lie above its bottom ({bottom:g} um).").format(
+                top=top_um, bottom=bottom_um
+            )
+        )
