@@ -312,7 +312,7 @@ def save_reconstruction(path: str | Path, height_map: HeightMap, name: str = "ma
         return
     sha256 = _stored_sha256(path)
     if sha256 is not None:
-        provenance = {"source": str(path), **height_map.provenance, "stack_sha256": sha256}
+        provenance: dict[str, Any] = {"source": str(path), **height_map.provenance, "stack_sha256": sha256}
     else:
         provenance = dict(height_map.provenance)
     check_space(path, _map_bytes(height_map) + _STRUCTURE_BYTES)
@@ -431,6 +431,7 @@ def _read_stack(file: h5py.File, path: Path) -> FocalStack:
     if "source" in metadata:  # imported from somewhere else
         metadata["origin"] = metadata["source"]
     metadata["source"] = str(path)
+    metadata["provenance"] = {"source": str(path)}
     frames = stack["frames"]
     return FocalStack(
         frames=StoredFrames(path, (n, *frames.shape[1:]), frames.dtype),

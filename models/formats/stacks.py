@@ -58,7 +58,7 @@ def read_stack(
         z_um=z_um,
         pixel_um=pixel_um if pixel_um is not None else scale.pixel_um,
         z_unit=unit,
-        metadata={"source": str(path)},
+        metadata={"source": str(path), "provenance": {"source": str(path)}},
     )
 
 
