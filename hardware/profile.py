@@ -117,10 +117,7 @@ class Profile(_Section):
 
         Raises InputError that names the field, like :func:`load_profile`.
         """
-        data = self.model_dump()
-        for key, value in changes.items():
-            data[key] = {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value
-        return _validated(data, self.name)
+        return _validated(_merged(self.model_dump(), changes), self.name)
 
 
 class Microscope:
@@ -170,8 +167,16 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
-    """The profile of this name, or in this file. Raises InputError that names the file and the field."""
-    name = str(name_or_path)
+    """The profile of this name, or in this file. Raises InputError that names the file and the field.
+
+    A file that says ``based_on = "simulated"`` need only name what differs from that profile.
+    """
+    return _validated(_read_profile(str(name_or_path)), str(name_or_path))
+
+
+def _read_profile(name: str, inner: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name in inner:
+        raise InputError(_("The profile {path} is based on itself.").format(path=name))
     if name in profile_names():
         text = (files("resources") / PROFILE_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     elif Path(name).suffix == ".toml":
@@ -189,7 +194,17 @@ def load_profile(name_or_path: str | Path) -> Profile:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(_("The profile {path} is not valid TOML: {error}").format(path=name, error=error)) from error
-    return _validated({"name": Path(name).stem, **data}, name)
+    base = _read_profile(str(data.pop("based_on")), (*inner, name)) if "based_on" in data else {}
+    return {**_merged(base, data), "name": Path(name).stem}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``changes`` over ``base``; a section takes over what it does not name."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
 
 
 def open_microscope(profile: Profile | str | Path) -> Microscope:

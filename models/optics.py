@@ -87,7 +87,7 @@ def light_from_slope(slope: FloatImage, optics: Optics, *, roughness_slope: floa
     specular = np.einsum("sij,i,j->s", overlap, weights, weights)
     cosine = 1.0 / np.hypot(1.0, table_slope)
     table = (1.0 - diffuse) * specular / specular[0] + diffuse * cosine
-    return np.interp(slope, table_slope, table).astype(np.float32)
+    return np.asarray(np.interp(slope, table_slope, table), dtype=np.float32)
 
 
 def open_aperture(height_um: FloatImage, pixel_um: float, optics: Optics, azimuths: int = 12) -> FloatImage:
@@ -97,9 +97,10 @@ def open_aperture(height_um: FloatImage, pixel_um: float, optics: Optics, azimut
     the plane of the pupil, where an aplanatic objective spreads light evenly over sin(theta).
     """
     tan_alpha = math.tan(half_aperture_rad(optics))
-    reach = int(math.ceil(float(np.ptp(height_um)) * tan_alpha / pixel_um))
+    reach = math.ceil(float(np.ptp(height_um)) * tan_alpha / pixel_um)
     reach = min(reach, min(height_um.shape) // 2)
-    shares = np.zeros_like(height_um)
+    sin_alpha = math.sin(half_aperture_rad(optics))
+    shares: FloatImage = np.zeros_like(height_um)
     for azimuth in np.arange(azimuths) * (2.0 * np.pi / azimuths):
         horizon = np.zeros_like(height_um)  # slope of the line of sight, dz/dr
         for distance in range(1, reach + 1):
@@ -108,9 +109,9 @@ def open_aperture(height_um: FloatImage, pixel_um: float, optics: Optics, azimut
                 height_um, move, height_um.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
             np.maximum(horizon, (seen - height_um) / (distance * pixel_um), out=horizon)
-        # sin of the polar angle at which sight is blocked, against the rim of the pupil
-        shares += np.minimum(1.0 / (1.0 + horizon**2) / math.sin(half_aperture_rad(optics)) ** 2, 1.0)
-    return shares / np.float32(azimuths)
+        # the sine of the polar angle at which sight is blocked, squared, against that of the rim of the pupil
+        shares += np.minimum(1.0 / (1.0 + horizon**2) / sin_alpha**2, 1.0) / np.float32(azimuths)
+    return shares
 
 
 def slope_of(height_um: FloatImage, pixel_um: float) -> FloatImage:
@@ -228,8 +229,7 @@ class FocusRenderer:
         scale = 1.0 + self.breathing_per_um * (z_um - self._middle_um)
         if scale != 1.0 or shift_px != (0.0, 0.0):
             image = self._move(image, scale, shift_px)
-        image = image[self._crop] * self._field
-        return np.maximum(image, 0.0, out=image)
+        return np.asarray(np.maximum(image[self._crop] * self._field, 0.0), dtype=np.float32)
 
     def _transfer_at(self, defocus_um: float) -> tuple[FloatImage, int]:
         upper = min(int(np.searchsorted(self._defocus_um, defocus_um)), len(self._defocus_um) - 1)

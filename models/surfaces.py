@@ -1,7 +1,8 @@
 """Surfaces whose height is known at every pixel: what the simulated microscope looks at.
 
-Heights are in the sample's frame, um, larger = closer to the objective; the land (the outermost surface
-before engraving) is at 0. Everything is drawn from a seed: the same call gives the same surface.
+Heights are in the sample's frame, um, larger = closer to the objective; the outermost surface (the land
+before engraving) is at 0. Everything is drawn from a seed: the same call gives the same surface. The
+defaults suit a 10x/0.30 or 20x/0.45 objective and some 20 to 40 frames.
 """
 
 import inspect
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.language import _
+from models.surface_texture import ceramic, cut_metal, grain, ground_metal, struck_metal
 
 FloatImage = NDArray[np.float32]
 Shape = tuple[int, int]
@@ -29,110 +31,18 @@ class Surface:
     name: str
 
 
-# ---- texture ---------------------------------------------------------------------------------------
-
-
-def noise(shape: Shape, rng: np.random.Generator, grain_px: tuple[float, float]) -> FloatImage:
-    """Gaussian noise (H, W), mean 0, deviation 1, whose grains have this (row, column) size in pixels (sigma)."""
-    white = rng.standard_normal(shape, dtype=np.float32)
-    rows, columns = (max(g, 0.0) for g in grain_px)
-    smooth = cv2.GaussianBlur(white, (0, 0), sigmaX=max(columns, 0.05), sigmaY=max(rows, 0.05))
-    spread = float(smooth.std())
-    return (smooth - smooth.mean()) / (spread if spread > 0 else 1.0)
-
-
-def ground_metal(shape: Shape, pixel_um: float, rng: np.random.Generator) -> FloatImage:
-    """Polished and ground land: bright, with long fine grinding marks, a few scratches and small dark pits."""
-
-    def grain(rows_um: float, columns_um: float) -> FloatImage:
-        return noise(shape, rng, (rows_um / pixel_um, columns_um / pixel_um))
-
-    marks = 0.045 * grain(60.0, 0.45) + 0.035 * grain(14.0, 0.3) + 0.02 * grain(0.3, 5.0)
-    value = 0.80 + marks + 0.035 * grain(0.35, 0.35) + 0.03 * grain(25.0, 25.0)
-    return value * _pits(shape, pixel_um, rng, per_mm2=900.0) * _scratches(shape, pixel_um, rng)
-
-
-def cut_metal(shape: Shape, pixel_um: float, rng: np.random.Generator) -> FloatImage:
-    """The wall and floor that a tool leaves: rougher, darker, with strong grain of several sizes."""
-
-    def grain(rows_um: float, columns_um: float) -> FloatImage:
-        return noise(shape, rng, (rows_um / pixel_um, columns_um / pixel_um))
-
-    speckle = 0.30 * grain(0.4, 0.4) + 0.22 * grain(0.9, 0.9) + 0.15 * grain(3.0, 1.2) + 0.12 * grain(8.0, 8.0)
-    return 0.55 * np.exp(speckle)
-
-
-def _pits(shape: Shape, pixel_um: float, rng: np.random.Generator, per_mm2: float) -> FloatImage:
-    """A factor that is 1 on sound metal and drops in small round pits, 0.5 to 2.5 um in radius."""
-    canvas = np.ones(shape, dtype=np.float32)
-    count = rng.poisson(per_mm2 * shape[0] * shape[1] * (pixel_um / 1000.0) ** 2)
-    for _unused in range(count):
-        center = (int(rng.integers(shape[1]) * 16), int(rng.integers(shape[0]) * 16))
-        radius = int(16 * rng.uniform(0.5, 2.5) ** 1.0 / pixel_um)
-        cv2.circle(canvas, center, radius, float(rng.uniform(0.25, 0.7)), -1, cv2.LINE_AA, shift=4)
-    return cv2.GaussianBlur(canvas, (0, 0), 0.7)
-
-
-def _scratches(shape: Shape, pixel_um: float, rng: np.random.Generator) -> FloatImage:
-    """A factor with a few long thin lines across the grinding direction."""
-    canvas = np.ones(shape, dtype=np.float32)
-    for _unused in range(int(rng.integers(2, 5))):
-        x, y = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
-        angle, length = rng.uniform(0, np.pi), rng.uniform(50, 300) / pixel_um
-        ends = [
-            (int(16 * (x + s * length * np.cos(angle))), int(16 * (y + s * length * np.sin(angle)))) for s in (0, 1)
-        ]
-        cv2.line(canvas, ends[0], ends[1], float(rng.uniform(0.75, 0.9)), 1, cv2.LINE_AA, shift=4)
-    return canvas
-
-
-def _blend(low: FloatImage, high: FloatImage, share: FloatImage) -> FloatImage:
-    return np.clip(low + (high - low) * share, 0.02, 1.0).astype(np.float32)
-
-
-# ---- geometry --------------------------------------------------------------------------------------
-
-
-def _grid(shape: Shape, pixel_um: float) -> tuple[FloatImage, FloatImage]:
-    """Coordinates (y_um, x_um) of the pixel centres, 0 in the middle of the image."""
-    y = (np.arange(shape[0], dtype=np.float32) - (shape[0] - 1) / 2) * pixel_um
-    x = (np.arange(shape[1], dtype=np.float32) - (shape[1] - 1) / 2) * pixel_um
-    rows, columns = np.meshgrid(y, x, indexing="ij")
-    return rows, columns
-
-
-def _rounded(height_um: FloatImage, pixel_um: float, radius_um: float) -> FloatImage:
-    """Edges and corners rounded as by a tool tip of about this radius."""
-    return cv2.GaussianBlur(height_um, (0, 0), max(radius_um / pixel_um, 0.1))
-
-
-def _ramp(distance_um: FloatImage, depth_um: float, wall_deg: float) -> FloatImage:
-    """Depth profile of a flat-bottomed trench: ``distance_um`` inwards from its rim, walls at ``wall_deg``."""
-    return np.clip(distance_um * np.tan(np.deg2rad(wall_deg)), 0.0, depth_um)
-
-
-def _finish(height_um: FloatImage, pixel_um: float, name: str, rng: np.random.Generator) -> Surface:
-    """Land where the height is 0, cut metal below, and the fine roughness that both really have."""
-    shape = (height_um.shape[0], height_um.shape[1])
-    land = np.clip(1.0 + height_um / 1.5, 0.0, 1.0)
-    rough = 0.04 * noise(shape, rng, (20.0 / pixel_um, 0.6 / pixel_um)) * land
-    rough = rough + 0.10 * noise(shape, rng, (1.5 / pixel_um, 1.5 / pixel_um)) * (1.0 - land)
-    reflectance = _blend(cut_metal(shape, pixel_um, rng), ground_metal(shape, pixel_um, rng), land)
-    return Surface((height_um + rough).astype(np.float32), reflectance, pixel_um, name)
-
-
 def gravure(
     shape: Shape,
     pixel_um: float,
     rng: np.random.Generator,
     *,
-    track_um: float = 105.0,
-    period_um: float = 150.0,
-    depth_um: float = 32.0,
+    track_um: float = 100.0,
+    period_um: float = 160.0,
+    depth_um: float = 28.0,
     stylus_deg: float = 130.0,
     channel_um: float = 0.0,
 ) -> Surface:
-    """Cells of an engraved gravure roll: a V-shaped stylus swings while the roll turns under it.
+    """Cells of a gravure roll: a V-shaped diamond stylus swings in and out while the roll turns under it.
 
     ``track_um`` between neighbouring tracks (x), ``period_um`` along a track (y), ``stylus_deg`` the full
     angle of the diamond; ``channel_um`` > 0 joins the cells of a track by a groove of this depth.
@@ -142,12 +52,90 @@ def gravure(
     reach = int(shape[1] * pixel_um / track_um / 2) + 2
     deepest = np.zeros(shape, dtype=np.float32)
     for track in range(-reach, reach + 1):
-        phase = np.pi * (track % 2)
-        swing = 0.5 + 0.5 * np.cos(2.0 * np.pi * y / period_um + phase)
-        cut = channel_um + (depth_um - channel_um) * (1.35 * swing - 0.35)
-        depth = np.maximum(cut, channel_um) - np.abs(x - track * track_um) * steep
-        deepest = np.maximum(deepest, depth)
-    return _finish(_rounded(-deepest, pixel_um, 0.8), pixel_um, "gravure", rng)
+        swing = np.cos(2.0 * np.pi * y / period_um + np.pi * (track % 2))
+        tip_um = np.maximum(depth_um * (0.3 + 0.7 * swing), channel_um)
+        deepest = np.maximum(deepest, tip_um - np.abs(x - track * track_um) * steep)
+    return _engraved(_rounded(-deepest, pixel_um, 0.8), pixel_um, "gravure", rng)
+
+
+def anilox(
+    shape: Shape,
+    pixel_um: float,
+    rng: np.random.Generator,
+    *,
+    pitch_um: float = 85.0,
+    depth_um: float = 14.0,
+    wall_um: float = 8.0,
+) -> Surface:
+    """Hexagonal cells of a ceramic anilox roll (60 degree screen): round bowls between walls ``wall_um`` wide."""
+    y, x = _grid(shape, pixel_um)
+    toward = [np.deg2rad(a) for a in (0.0, 60.0, 120.0)]
+    nearest = np.full(shape, np.inf, dtype=np.float32)
+    wall_distance = np.zeros(shape, dtype=np.float32)
+    row_um = pitch_um * np.sqrt(3.0) / 2.0
+    for shifted in (0, 1):  # the hexagonal lattice is two rectangular ones
+        u = (x + shifted * pitch_um / 2 + pitch_um / 2) % pitch_um - pitch_um / 2
+        v = (y + shifted * row_um + row_um) % (2 * row_um) - row_um
+        square = u**2 + v**2
+        edge = np.max([np.abs(u * np.cos(a) + v * np.sin(a)) for a in toward], axis=0)
+        wall_distance = np.where(square < nearest, pitch_um / 2 - edge, wall_distance)
+        nearest = np.minimum(nearest, square)
+    inward = np.clip((wall_distance - wall_um / 2) / (pitch_um / 2 - wall_um / 2), 0.0, 1.0)
+    height = -depth_um * np.sin(inward * np.pi / 2)
+    height = _rounded(height.astype(np.float32), pixel_um, 1.0)
+    height += grain(shape, pixel_um, rng, (0.12, 2.0, 2.0))
+    return _surface(height, ceramic(shape, pixel_um, rng), pixel_um, "anilox")
+
+
+def intaglio(
+    shape: Shape,
+    pixel_um: float,
+    rng: np.random.Generator,
+    *,
+    depth_um: float = 24.0,
+    line_um: float = 34.0,
+    pitch_um: float = 80.0,
+    wall_deg: float = 55.0,
+    digit: float = 9,
+) -> Surface:
+    """A printing plate with waved engraved lines and, in the middle, a raised ``digit`` (-1: none)."""
+    fine = 3  # drawn finer than the pixels, so that the distance to the rim is smooth
+    size = (shape[0] * fine, shape[1] * fine)
+    y, x = _grid(size, pixel_um / fine)
+    wave = 12.0 * np.sin(2.0 * np.pi * x / 230.0)
+    engraved = np.abs((y + wave + pitch_um / 2) % pitch_um - pitch_um / 2) < line_um / 2
+    if digit >= 0:
+        tall = int(min(size) * 0.62)
+        engraved = engraved | _disc(size, int(tall * 0.68))
+        engraved = engraved & ~_digit(size, str(int(digit) % 10), tall)
+    inside = cv2.distanceTransform(engraved.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    inside = cv2.resize(inside, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) * (pixel_um / fine)
+    height = -_ramp(inside, depth_um, wall_deg)
+    floor = height < -0.8 * depth_um
+    height = _rounded(height + floor * grain(shape, pixel_um, rng, (0.8, 7.0, 7.0)), pixel_um, 0.8)
+    return _engraved(height, pixel_um, "intaglio", rng)
+
+
+def coin(
+    shape: Shape, pixel_um: float, rng: np.random.Generator, *, relief_um: float = 22.0, detail_um: float = 5.0
+) -> Surface:
+    """Struck relief without vertical walls: a domed rosette, raised letters and a rim; the top at 0."""
+    y, x = _grid(shape, pixel_um)
+    extent = float(min(shape)) * pixel_um
+    u, v = x / extent, y / extent
+    dome = np.clip(1.0 - ((u + 0.08) / 0.36) ** 2 - ((v - 0.04) / 0.42) ** 2, 0.0, 1.0)
+    shoulder = 1.0 - (1.0 - np.clip(dome * 3.0, 0.0, 1.0)) ** 2
+    head = (relief_um - detail_um) * (0.35 * shoulder + 0.65 * dome)
+    turn = np.arctan2(v - 0.04, u + 0.08)
+    hair = np.sin(2.0 * np.pi * (np.hypot(u + 0.08, v - 0.04) * 9.0) + 2.0 * np.sin(3.0 * turn))
+    head += 0.35 * detail_um * hair * np.clip(dome * 4.0, 0.0, 1.0)
+    letters = _digit(shape, "R5", int(min(shape) * 0.2), (0.36, -0.34)).astype(np.float32)
+    head = np.maximum(head, detail_um * 1.2 * _rounded(letters, pixel_um, 2.5))
+    rim = np.clip((np.hypot(u - 0.1, v) - 0.62) / 0.05, 0.0, 1.0)
+    head = np.maximum(head, 0.7 * relief_um * rim * rim * (3.0 - 2.0 * rim))
+    height = _rounded(head.astype(np.float32), pixel_um, 1.5)
+    height = height - height.max() + grain(shape, pixel_um, rng, (0.08, 3.0, 3.0))
+    return _surface(height, struck_metal(shape, pixel_um, rng), pixel_um, "coin")
 
 
 def step(
@@ -159,14 +147,33 @@ def step(
     pitch_um: float = 120.0,
     wall_deg: float = 75.0,
 ) -> Surface:
-    """A depth-setting standard (ISO 25178-70 type PGR): parallel grooves of one depth with steep walls."""
+    """A depth standard: parallel grooves of one depth with steep walls (ISO 25178-70, type PGR)."""
     _y, x = _grid(shape, pixel_um)
     inside = pitch_um / 4.0 - np.abs((x + pitch_um / 4.0) % pitch_um - pitch_um / 2.0)
     height = -_ramp(inside, depth_um, wall_deg)
-    return _finish(_rounded(height, pixel_um, 0.4), pixel_um, "step", rng)
+    return _engraved(_rounded(height, pixel_um, 0.4), pixel_um, "step", rng)
 
 
-SURFACES: dict[str, Callable[..., Surface]] = {f.__name__: f for f in (gravure, step)}
+def sphere(shape: Shape, pixel_um: float, rng: np.random.Generator, *, radius_um: float = 900.0) -> Surface:
+    """The cap of a matt steel ball, its top at 0 in the middle of the image.
+
+    Raises InputError where the ball is smaller than the image.
+    """
+    y, x = _grid(shape, pixel_um)
+    square = x**2 + y**2
+    if float(square.max()) >= radius_um**2:
+        raise InputError(
+            _("A ball of radius {radius:g} um does not fill the image; it needs more than {least:.0f} um.").format(
+                radius=radius_um, least=float(np.sqrt(square.max()))
+            )
+        )
+    height = (np.sqrt(radius_um**2 - square) - radius_um).astype(np.float32)
+    return _surface(height, struck_metal(shape, pixel_um, rng), pixel_um, "sphere")
+
+
+SURFACES: dict[str, Callable[..., Surface]] = {
+    make.__name__: make for make in (gravure, anilox, intaglio, coin, step, sphere)
+}
 
 
 def surface(name: str, shape: Shape, pixel_um: float, *, seed: int = 0, **parameters: float) -> Surface:
@@ -178,8 +185,7 @@ def surface(name: str, shape: Shape, pixel_um: float, *, seed: int = 0, **parame
         raise InputError(
             _("There is no surface called '{name}'. Surfaces: {names}.").format(name=name, names=", ".join(SURFACES))
         )
-    make = SURFACES[name]
-    known = [p.name for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = surface_parameters(name)
     for parameter in parameters:
         if parameter not in known:
             raise InputError(
@@ -187,4 +193,61 @@ def surface(name: str, shape: Shape, pixel_um: float, *, seed: int = 0, **parame
                     name=name, parameter=parameter, known=", ".join(known)
                 )
             )
-    return make(shape, pixel_um, np.random.default_rng(seed), **parameters)
+    return SURFACES[name](shape, pixel_um, np.random.default_rng(seed), **parameters)
+
+
+def surface_parameters(name: str) -> dict[str, float]:
+    """The continuous parameters of a surface with their defaults; lengths in um, angles in degrees."""
+    parameters = inspect.signature(SURFACES[name]).parameters.values()
+    return {p.name: float(p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _grid(shape: Shape, pixel_um: float) -> tuple[FloatImage, FloatImage]:
+    """Coordinates (y_um, x_um) of the pixel centres, 0 in the middle of the image."""
+    y = (np.arange(shape[0], dtype=np.float32) - (shape[0] - 1) / 2) * np.float32(pixel_um)
+    x = (np.arange(shape[1], dtype=np.float32) - (shape[1] - 1) / 2) * np.float32(pixel_um)
+    rows, columns = np.meshgrid(y, x, indexing="ij")
+    return rows, columns
+
+
+def _rounded(height_um: FloatImage, pixel_um: float, radius_um: float) -> FloatImage:
+    """Edges and corners rounded as by a tool tip of about this radius."""
+    return np.asarray(cv2.GaussianBlur(height_um, (0, 0), max(radius_um / pixel_um, 0.1)), dtype=np.float32)
+
+
+def _ramp(distance_um: FloatImage, depth_um: float, wall_deg: float) -> FloatImage:
+    """Depth of a flat-bottomed trench at ``distance_um`` inwards from its rim, with walls at ``wall_deg``."""
+    return np.clip(distance_um * np.float32(np.tan(np.deg2rad(wall_deg))), 0.0, depth_um).astype(np.float32)
+
+
+def _disc(shape: Shape, radius_px: int) -> NDArray[np.bool_]:
+    canvas = np.zeros(shape, dtype=np.uint8)
+    cv2.circle(canvas, (shape[1] // 2, shape[0] // 2), radius_px, 1, -1)
+    return canvas > 0
+
+
+def _digit(shape: Shape, text: str, tall_px: int, center: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.bool_]:
+    """Bold rounded characters ``tall_px`` high; ``center``: (x, y) in shares of the image from its middle."""
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, tall_px // 5)
+    scale = cv2.getFontScaleFromHeight(font, tall_px - thickness, thickness)
+    (wide, high), _baseline = cv2.getTextSize(text, font, scale, thickness)
+    left = int(shape[1] * (0.5 + center[0]) - wide / 2)
+    bottom = int(shape[0] * (0.5 + center[1]) + high / 2)
+    canvas = np.zeros(shape, dtype=np.uint8)
+    cv2.putText(canvas, text, (left, bottom), font, scale, 1, thickness)
+    return canvas > 0
+
+
+def _engraved(height_um: FloatImage, pixel_um: float, name: str, rng: np.random.Generator) -> Surface:
+    """Ground land where the height is 0, cut metal below, and the fine roughness that both really have."""
+    shape = (height_um.shape[0], height_um.shape[1])
+    land = np.clip(1.0 + height_um / 1.5, 0.0, 1.0)
+    rough = grain(shape, pixel_um, rng, (0.04, 20.0, 0.6)) * land
+    rough += grain(shape, pixel_um, rng, (0.10, 1.5, 1.5)) * (1.0 - land)
+    cut = cut_metal(shape, pixel_um, rng)
+    reflectance = cut + (ground_metal(shape, pixel_um, rng) - cut) * land
+    return _surface(height_um + rough, reflectance, pixel_um, name)
+
+
+def _surface(height_um: FloatImage, reflectance: FloatImage, pixel_um: float, name: str) -> Surface:
+    return Surface(height_um.astype(np.float32), reflectance.astype(np.float32), pixel_um, name)

@@ -1,6 +1,7 @@
 """A simulated camera: what the renderer shows, counted in electrons, with noise, and digitised."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class SimulatedCamera:
         return self._renderer.shape
 
     @property
-    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    def dtype(self) -> np.dtype[Any]:
         return np.dtype(np.uint8 if self._settings.bit_depth == 8 else np.uint16)
 
     @property
@@ -124,7 +125,7 @@ class SimulatedCamera:
         images = [self._renderer.render(z_um, shift_px=shift) for z_um in seen_um]
         return np.asarray(np.mean(images, axis=0), dtype=np.float32)
 
-    def _digitise(self, irradiance: NDArray[np.float32], settings: CameraSettings) -> NDArray[np.uint8 | np.uint16]:
+    def _digitise(self, irradiance: NDArray[np.float32], settings: CameraSettings) -> NDArray[Any]:
         """Electrons with shot noise (its Gaussian limit) and read noise, full well, gain, offset, rounding."""
         sensor = self.sensor
         electrons = irradiance * np.float32(sensor.light_e_per_ms * settings.exposure_ms)
@@ -135,4 +136,4 @@ class SimulatedCamera:
         top = 2**settings.bit_depth - 1
         scale = settings.gain * top * (1.0 - sensor.offset_share) / sensor.full_well_e
         counts = electrons * np.float32(scale) + np.float32(sensor.offset_share * top + 0.5)
-        return np.clip(counts, 0, top).astype(self.dtype)
+        return np.asarray(np.clip(counts, 0, top), dtype=self.dtype)

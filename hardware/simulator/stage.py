@@ -165,9 +165,12 @@ class SimulatedStage:
             raise StageError(_("{stage} does not answer. Check its cable and power.").format(stage=self.name))
 
     def _follow(self, now: float) -> float:
-        """Drag the carriage behind the motor (each ramp runs one way) and return the motor's position."""
+        """Move the carriage with the motor (each ramp runs one way) and return the motor's position.
+
+        Downwards the motor pushes it and both agree; upwards it follows at the distance of the play.
+        """
         motor = self._ramp.at(now)[0]
-        self._carriage_um = min(max(self._carriage_um, motor), motor + self.settings.play_um)
+        self._carriage_um = min(max(self._carriage_um, motor - self.settings.play_um), motor)
         return motor
 
     def _rounded(self, position_um: float) -> float:
