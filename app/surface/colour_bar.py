@@ -1,11 +1,11 @@
 """The colour bar beside a picture: which colour means which height."""
 
-from models.colour_maps import lut
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app.surface.ticks import decimals, number, round_step, ticks
+from models.colour_maps import lut
 
 BAR_WIDTH = 12
 GAP = 6

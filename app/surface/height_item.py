@@ -66,7 +66,7 @@ void main() {
                                       : TEXTURE(u_colours, vec2((v_colour * 255.0 + 0.5) / 256.0, 0.5)).rgb;
     colour = mix(vec3(0.36 * dot(colour, vec3(0.3, 0.6, 0.1)) + 0.16), colour, v_trust);
     vec3 normal = normalize(v_normal);
-    float light = 0.42 + 0.80 * max(dot(normal, u_light), 0.0);
+    float light = 0.34 + 0.74 * max(dot(normal, u_light), 0.0);
     float glint = 0.16 * pow(max(dot(normal, u_glint), 0.0), 24.0);
     colour = mix(colour, colour * light + vec3(glint), u_hill_shade);
     COLOUR = vec4(min(colour, vec3(1.0)), 1.0);

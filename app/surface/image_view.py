@@ -174,6 +174,23 @@ class ImageView(QWidget):
 
     # Properties of the layers
 
+    def set_display(
+        self,
+        *,
+        colour_map: str,
+        height_range: tuple[float, float] | None,
+        threshold: float,
+        flags_opacity: float,
+    ) -> None:
+        """Set the properties below at once; the picture is drawn anew only where it changes."""
+        before = (self._colour_map, self._height_range, self._threshold)
+        self._colour_map, self._height_range, self._threshold = colour_map, height_range, threshold
+        self._flags_opacity = flags_opacity
+        if before != (colour_map, height_range, threshold):
+            self._draw_height_map()
+        else:
+            self._draw_flags()
+
     @property
     def layer(self) -> Layer:
         return self._layer

@@ -3,9 +3,9 @@
 from typing import Any, Literal
 
 import numpy as np
-from models.colour_maps import colourise, robust_range
 from numpy.typing import NDArray
 
+from models.colour_maps import colourise, robust_range
 from models.height_map import Flag, HeightMap
 from models.language import N_, _
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from OpenGL import GL
 from OpenGL.error import Error as GLError
 from pyqtgraph.opengl import GLViewWidget
 from PySide6.QtCore import QPointF, QRectF, Qt, QTimer, Signal
@@ -17,12 +16,14 @@ from PySide6.QtGui import (
     QPalette,
     QPen,
     QResizeEvent,
+    QSurfaceFormat,
     QVector3D,
     QVector4D,
     QWheelEvent,
 )
 from PySide6.QtWidgets import QWidget
 
+from app.surface.graphics import graphics
 from app.surface.height_item import HeightItem
 from app.surface.ticks import decimals, number, round_step, ticks
 
@@ -35,7 +36,10 @@ NEAREST, FARTHEST = 0.08, 3.0
 FIRST_SOFTWARE_CELLS = 300_000
 """Grids with more cells are thinned while the camera moves, unless a graphics card draws them."""
 SETTLE_MS = 180
-SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swiftshader", "gdi generic", "software")
+SMOOTH_EDGES = 4
+"""Samples per pixel where a graphics card draws."""
+FRAME_MARGIN = 1.0
+"""Room for the scales around the surface, in scene units."""
 
 Pixel = tuple[float, float]
 
@@ -61,8 +65,12 @@ class SurfaceScene(GLViewWidget):
         self.opts["fov"] = FIELD_OF_VIEW
         self.item = HeightItem()
         self.addItem(self.item)
-        self.is_software = True
-        """No graphics card: known once the first picture is drawn."""
+        self.is_software = graphics().is_software
+        """No graphics card: grids are kept small and edges are not smoothed."""
+        if not self.is_software:
+            surface_format = QSurfaceFormat(self.format())
+            surface_format.setSamples(SMOOTH_EDGES)
+            self.setFormat(surface_format)
         self.heights: NDArray[np.float32] | None = None
         """What the item shows, (rows, columns) in the unit of the map, for picking and for lines on the surface."""
         self.cell_pixels = 1
@@ -74,6 +82,8 @@ class SurfaceScene(GLViewWidget):
         self.marker: Pixel | None = None
         self.line: tuple[Pixel, Pixel] | None = None
         self._zoom = 1.0
+        self._fitted = DEFAULT_AZIMUTH, DEFAULT_ELEVATION
+        """Camera angles at the last reset."""
         self._has_failed = False
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settle.timeout.connect(self._on_settled)
@@ -115,18 +125,37 @@ class SurfaceScene(GLViewWidget):
         self._moved()
 
     def _look(self, azimuth: float, elevation: float) -> None:
+        self._fitted = azimuth, elevation
         self.opts["azimuth"], self.opts["elevation"] = azimuth, elevation
         self.opts["center"] = QVector3D(0, 0, 0)
         self._zoom = 1.0
         self._place()
         self._moved()
 
+    def fit(self) -> None:
+        """Take the size of the surface into account after it changed; turning and zoom stay."""
+        self._place()
+        self.update()
+
     def _place(self) -> None:
-        """The distance from which the whole surface, whichever way it is turned, fits width and height."""
-        half = math.tan(math.radians(FIELD_OF_VIEW / 2))
-        radius = HeightItem.SIZE * 0.60
-        shape = max(0.2, self.height() / max(1, self.width()))
-        self.opts["distance"] = self._zoom * max(radius * 1.18 / half, radius * 0.98 / (half * shape))
+        """The distance from which the surface with its scales fits into the widget, seen as after the last reset."""
+        azimuth, elevation = (math.radians(angle) for angle in self._fitted)
+        towards = np.array(
+            (math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation))
+        )
+        right = np.array((-math.sin(azimuth), math.cos(azimuth), 0.0))
+        up = np.cross(towards, right)
+        width, height = self.item.extent
+        x, y = width / 2 + FRAME_MARGIN, height / 2 + FRAME_MARGIN
+        corners = np.array([(sx * x, sy * y, z) for sx in (-1, 1) for sy in (-1, 1) for z in (self.base, -self.base)])
+        half_width = math.tan(math.radians(FIELD_OF_VIEW / 2))
+        half_height = half_width * max(0.2, self.height() / max(1, self.width()))
+        nearer = corners @ towards
+        needed = max(
+            float((nearer + np.abs(corners @ right) / half_width).max()),
+            float((nearer + np.abs(corners @ up) / half_height).max()),
+        )
+        self.opts["distance"] = self._zoom * needed
 
     def _moved(self) -> None:
         rows, columns = self.item.grid_shape
@@ -210,11 +239,9 @@ class SurfaceScene(GLViewWidget):
     def initializeGL(self) -> None:
         try:
             super().initializeGL()
-            renderer = GL.glGetString(GL.GL_RENDERER).decode(errors="replace").lower()
-        except (GLError, RuntimeError, AttributeError) as error:
+        except (GLError, RuntimeError) as error:
             self._fail(error)
             return
-        self.is_software = any(name in renderer for name in SOFTWARE_RENDERERS)
         # A widget moved to another window gets another context: what we own there goes first.
         self.context().aboutToBeDestroyed.connect(self.release, Qt.ConnectionType.UniqueConnection)
 
@@ -225,7 +252,7 @@ class SurfaceScene(GLViewWidget):
             self.item.release()
             self.doneCurrent()
 
-    def drawItemTree(self, item=None, useItemNames=False) -> None:
+    def drawItemTree(self, *_arguments, **_keywords) -> None:
         # The scene holds one item. Drawn here and not by the parent, which prints errors on the console and goes on.
         if self._has_failed:
             return

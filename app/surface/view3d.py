@@ -1,14 +1,13 @@
 """The height map in three dimensions, with its colour bar, ready to be fed live."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from models.colour_maps import lut
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QOpenGLContext
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
 
 from app.surface.colour_bar import ColourBar
+from app.surface.graphics import graphics
 from app.surface.layers import (
     CONFIDENCE_MAP,
     UNTRUSTED,
@@ -18,6 +17,7 @@ from app.surface.layers import (
     hide_weak,
     to_rgb8,
 )
+from models.colour_maps import lut
 from models.height_map import HeightMap
 from models.language import _
 
@@ -85,14 +85,12 @@ class SurfaceView(QWidget):
 
     def _open_scene(self):
         """The scene, or None with the reason on show where this machine cannot draw in 3D."""
-        if not QOpenGLContext().create():
-            self._give_up(_("OpenGL could not be started."))
+        fault = graphics().fault
+        if fault:
+            self._give_up(fault)
             return None
-        try:
-            from app.surface.scene import SurfaceScene  # PyOpenGL needs the system's OpenGL library to load at all
-        except ImportError as error:
-            self._give_up(str(error))
-            return None
+        from app.surface.scene import SurfaceScene  # fails to load where the system has no OpenGL library
+
         scene = SurfaceScene()
         scene.failed.connect(self._give_up)
         scene.hovered.connect(lambda row, column: self.cursorMoved.emit(round(row), round(column)))
@@ -191,7 +189,7 @@ class SurfaceView(QWidget):
         scene.item.clamp = (low - 0.05 * span, high + 0.05 * span)
         scene.item.lift = (middle, scale)
         scene.base = (scene.item.clamp[0] - middle) * scale
-        scene.update()
+        scene.fit()
 
     def _update_texture(self) -> None:
         height_map, scene = self._height_map, self._scene
@@ -220,6 +218,20 @@ class SurfaceView(QWidget):
         self._bar.setVisible(texture != "all_in_focus")
 
     # Properties
+
+    def set_display(self, **properties: Any) -> None:
+        """Set several of the properties below at once, by name; only what differs costs anything."""
+        heights_changed = False
+        for name, value in properties.items():
+            if name == "hill_shade":
+                self.hill_shade = value
+                continue
+            heights_changed |= name in ("threshold", "dim_untrusted") and value != getattr(self, f"_{name}")
+            setattr(self, f"_{name}", value)
+        if heights_changed:
+            self._show()
+        else:
+            self._refresh_range()
 
     @property
     def colour_map(self) -> str:
