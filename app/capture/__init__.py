@@ -1,0 +1,1 @@
+"""Live view, stage, camera, stack set-up and capture."""

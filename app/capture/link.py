@@ -1,0 +1,446 @@
+"""The window's side of the microscope: asks in one thread, answers as Qt signals in the other.
+
+One device thread owns stage and camera. Everything that is asked of them is a job of that thread,
+except STOP, which goes straight to the stage from wherever it is asked for.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hardware.autofocus import autofocus
+from PySide6.QtCore import QObject, Signal
+
+from app.capture.picture import LivePicture, SteadyLevels, look_at, white_of
+from app.workers import DeviceThread, Latest
+from hardware.camera import CameraError, CameraRanges, CameraSettings
+from hardware.profile import Microscope, load_profile, open_microscope
+from hardware.stage import StageError, StageStopped
+from hardware.sweep import Frame, SweepPlan, capture
+from models.errors import Cancelled, ReliefscopeError
+from models.focal_stack import Optics
+from models.language import _
+from models.storage import frames_written, recover
+
+log = logging.getLogger(__name__)
+
+POSITION_EVERY_S = 0.1
+DISPLAY_EVERY_S = 1 / 60
+EXPOSURE_AIM, EXPOSURE_CLIPPED, EXPOSURE_TRIES = 0.85, 0.001, 6
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the window needs to know about the connected microscope."""
+
+    profile: str
+    name: str
+    stage_name: str
+    camera_name: str
+    limits_um: tuple[float, float]
+    ranges: CameraRanges
+    pixel_um: float | None
+    optics: Optics | None
+
+
+@dataclass(frozen=True)
+class CaptureEnd:
+    """How a capture ended: the file (None where no frame was kept), frames kept, and why it ended early."""
+
+    path: Path | None
+    frame_count: int
+    planned: int
+    reason: str = ""
+
+
+class MicroscopeLink(QObject):
+    """Connect, look, move, focus, capture. Lives in the window thread; outlives the panels that show it."""
+
+    deviceChanged = Signal()
+    pictureReady = Signal()
+    moved = Signal()
+    stoppedChanged = Signal()
+    busyChanged = Signal()
+    settingsChanged = Signal()
+    liveChanged = Signal()
+    focusFound = Signal(object)
+    progressed = Signal(int, int)
+    captureEnded = Signal(object)
+    failed = Signal(str, object)
+
+    _opened = Signal(object, object)
+    _position = Signal(float)
+    _applied = Signal(object)
+    _job_done = Signal(object)
+    _ended = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.device: Device | None = None
+        self.z_um: float | None = None
+        self.fps: float | None = None
+        self.settings = CameraSettings()
+        self.live = False
+        self.busy = ""
+        self.auto_contrast = True
+        self._microscope: Microscope | None = None
+        self._pictures = Latest()
+        self._steady = SteadyLevels()
+        self._cancel = threading.Event()
+        self._target_um: float | None = None
+        self._waiting_um: float | None = None
+        self._intervals: list[float] = []
+        self._last_position_s = self._last_shown_s = 0.0
+        self._thread = DeviceThread("microscope", self)
+        self._thread.failed.connect(self._on_failed)
+        self._opened.connect(self._on_opened)
+        self._position.connect(self._on_position)
+        self._applied.connect(self._on_applied)
+        self._job_done.connect(self._on_job_done)
+        self._ended.connect(self._on_capture_ended)
+
+    # --- connection
+
+    def connect_to(self, profile_name: str, settings: CameraSettings | None = None) -> None:
+        """Open the microscope of a profile. Nothing moves."""
+        self.disconnect()
+        self._set_busy("connect")
+
+        def job() -> None:
+            microscope = open_microscope(load_profile(profile_name))
+            try:
+                if settings is not None:
+                    _apply_what_fits(microscope, settings)
+                axis, camera = microscope.axis, microscope.camera
+                device = Device(
+                    profile_name, _(microscope.profile.title), axis.name, camera.name, axis.limits_um, camera.ranges,
+                    microscope.pixel_um, microscope.optics,
+                )  # fmt: skip
+                z_um = axis.position_um()
+            except BaseException:
+                microscope.close()
+                raise
+            self._opened.emit(microscope, device)
+            self._applied.emit(camera.settings)
+            self._position.emit(z_um)
+
+        self._run("connect", job)
+
+    def disconnect(self) -> None:
+        """Release stage and camera; a running task is cancelled first."""
+        microscope, self._microscope = self._microscope, None
+        if microscope is None:
+            return
+        self.set_live(False)
+        self.cancel()
+        self._thread.post(microscope.close)
+        self.device = self.z_um = self.fps = None
+        self.deviceChanged.emit()
+        self.moved.emit()
+
+    def close(self) -> None:
+        """Disconnect and end the thread."""
+        self.disconnect()
+        self._thread.close()
+
+    # --- looking
+
+    def set_live(self, on: bool) -> None:
+        on = on and self._microscope is not None
+        if on == self.live:
+            return
+        self.live, self.fps = on, None
+        self._intervals.clear()
+        self._thread.set_idle(self._look if on else None)
+        self.liveChanged.emit()
+
+    def take_picture(self) -> LivePicture | None:
+        """The newest picture, once."""
+        picture: LivePicture | None = self._pictures.take()
+        return picture
+
+    def set_auto_contrast(self, on: bool) -> None:
+        self.auto_contrast = on
+        self._steady.forget()
+
+    def apply(self, settings: CameraSettings) -> None:
+        """Exposure, gain, bits; what the camera took comes back with ``settingsChanged``."""
+        microscope = self._microscope
+        if microscope is None:
+            return
+
+        def job() -> None:
+            try:
+                microscope.camera.apply(settings)
+            finally:
+                self._applied.emit(microscope.camera.settings)
+
+        self._thread.post(job)
+
+    def auto_exposure(self) -> None:
+        """Search the exposure at which the brightest part of the picture nearly fills the range."""
+        microscope = self._microscope
+        if microscope is None or self.busy:
+            return
+
+        def job() -> None:
+            camera = microscope.camera
+            low, high = camera.ranges.exposure_ms
+            for _try in range(EXPOSURE_TRIES):
+                settings = camera.settings
+                white = white_of(camera.dtype, settings.bit_depth)
+                picture = look_at(camera.snap().image, white, SteadyLevels(), time_s=0.0, z_um=None)
+                brightest = picture.levels[1] / white
+                clipped = picture.clipped > EXPOSURE_CLIPPED
+                if not clipped and abs(brightest - EXPOSURE_AIM) < 0.05:
+                    break
+                factor = 0.5 if clipped else EXPOSURE_AIM / max(brightest, 0.05)
+                exposure_ms = min(max(settings.exposure_ms * factor, low), high)
+                if exposure_ms == settings.exposure_ms:
+                    break
+                camera.apply(settings.model_copy(update={"exposure_ms": exposure_ms}))
+            self._applied.emit(camera.settings)
+
+        self._run("exposure", job)
+
+    # --- moving
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._microscope is not None and self._microscope.axis.is_stopped
+
+    def stop(self) -> None:
+        """Halt the stage now, end what is running, hold until :meth:`release`."""
+        self._cancel.set()
+        self._target_um = self._waiting_um = None
+        if self._microscope is not None:
+            self._microscope.axis.stop()
+            self.stoppedChanged.emit()
+
+    def release(self) -> None:
+        if self._microscope is not None:
+            self._microscope.axis.release()
+            self.stoppedChanged.emit()
+
+    def move_to(self, z_um: float) -> None:
+        """Go to ``z_um``. While a move is under way only the newest target is kept, never a queue of them."""
+        if self._microscope is None or self.busy:
+            return
+        if self._target_um is not None:
+            self._waiting_um = z_um
+            return
+        self._start_move(z_um)
+
+    def jog(self, dz_um: float, *, repeated: bool = False) -> None:
+        """One step from the present target. ``repeated``: from a held key, ignored while the stage still moves."""
+        if self._target_um is not None and repeated:
+            return
+        start_um = self._target_um if self._target_um is not None else self.z_um
+        if start_um is None or self.device is None:
+            return
+        low, high = self.device.limits_um
+        self.move_to(min(max(start_um + dz_um, low), high))
+
+    @property
+    def target_um(self) -> float | None:
+        """Where the stage is going, None at rest."""
+        return self._waiting_um if self._waiting_um is not None else self._target_um
+
+    def _start_move(self, z_um: float) -> None:
+        microscope = self._microscope
+        assert microscope is not None
+        self._target_um, cancel = z_um, self._new_cancel()
+        self.moved.emit()
+
+        def job() -> None:
+            try:
+                self._position.emit(microscope.axis.move_to(z_um, cancel))
+            finally:
+                self._job_done.emit("move")
+
+        self._thread.post(job)
+
+    # --- long tasks
+
+    def focus(self, low_um: float, high_um: float, step_um: float) -> None:
+        """Search the sharpest plane between two heights and go there."""
+        microscope = self._microscope
+        if microscope is None or self.busy:
+            return
+        cancel = self._new_cancel()
+
+        def job() -> None:
+            result = autofocus(
+                microscope.axis, microscope.camera, low_um, high_um, step_um=step_um, cancel=cancel,
+                progress=self.progressed.emit,
+            )  # fmt: skip
+            self._position.emit(microscope.axis.position_um())
+            self.focusFound.emit(result)
+
+        self._run("focus", job)
+
+    def capture(
+        self, plan: SweepPlan, path: Path, *, metadata: Mapping[str, Any], on_frame: Callable[[Frame], None]
+    ) -> None:
+        """Capture ``plan`` into ``path``. ``on_frame`` is called in the device thread, once each frame is on disk."""
+        microscope = self._microscope
+        if microscope is None or self.busy:
+            return
+        cancel = self._new_cancel()
+
+        def see(frame: Frame) -> None:
+            self._position.emit(frame.z_measured_um)
+            self._show(frame.image, frame.time_s, frame.z_measured_um)
+            on_frame(frame)
+            self.progressed.emit(frame.index + 1, plan.frame_count)
+
+        def job() -> None:
+            reason, error = "", None
+            try:
+                capture(
+                    microscope.axis, microscope.camera, plan, path, pixel_um=microscope.pixel_um,
+                    optics=microscope.optics, metadata=metadata, on_frame=see, cancel=cancel,
+                )  # fmt: skip
+            except Cancelled:
+                reason = _("cancelled")
+            except StageStopped:
+                reason = _("stopped")
+            except Exception as failure:
+                reason, error = _("ended by a fault"), failure
+            finally:
+                self._ended.emit(_what_is_kept(path, plan.frame_count, reason))
+            if error is not None:
+                raise error
+
+        self._run("capture", job)
+
+    def cancel(self) -> None:
+        """End the running task; the stage stays free to move."""
+        self._cancel.set()
+        self._waiting_um = None
+
+    # --- in the device thread
+
+    def _look(self) -> None:
+        microscope = self._microscope
+        if microscope is None:
+            time.sleep(0.01)
+            return
+        picture = microscope.camera.snap()
+        self._count_rate(picture.time_s)
+        now_s = time.monotonic()
+        if now_s - self._last_position_s > POSITION_EVERY_S:
+            self._last_position_s = now_s
+            self._position.emit(microscope.axis.position_um())
+        self._show(picture.image, picture.time_s, self.z_um)
+
+    def _show(self, image: Any, time_s: float, z_um: float | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_shown_s < DISPLAY_EVERY_S:
+            return
+        self._last_shown_s = now_s
+        white = white_of(image.dtype, self.settings.bit_depth)
+        steady = self._steady if self.auto_contrast else None
+        if self._pictures.put(look_at(image, white, steady, time_s=time_s, z_um=z_um)):
+            self.pictureReady.emit()
+
+    def _count_rate(self, time_s: float) -> None:
+        self._intervals.append(time_s)
+        del self._intervals[:-20]
+        if len(self._intervals) > 2 and self._intervals[-1] > self._intervals[0]:
+            self.fps = (len(self._intervals) - 1) / (self._intervals[-1] - self._intervals[0])
+
+    # --- in the window thread
+
+    def _run(self, name: str, job: Callable[[], None]) -> None:
+        """A task that shows in the status line; it ends with ``busy`` empty, however it ends."""
+        self._set_busy(name)
+
+        def guarded() -> None:
+            try:
+                job()
+            finally:
+                self._job_done.emit(name)
+
+        self._thread.post(guarded)
+
+    def _new_cancel(self) -> threading.Event:
+        self._cancel = threading.Event()
+        return self._cancel
+
+    def _set_busy(self, name: str) -> None:
+        if name != self.busy:
+            self.busy = name
+            self.busyChanged.emit()
+
+    def _on_opened(self, microscope: Microscope, device: Device) -> None:
+        self._microscope, self.device = microscope, device
+        self._steady.forget()
+        self.deviceChanged.emit()
+        self.stoppedChanged.emit()
+        self.set_live(True)
+
+    def _on_position(self, z_um: float) -> None:
+        if self._microscope is not None and z_um != self.z_um:
+            self.z_um = z_um
+            self.moved.emit()
+
+    def _on_applied(self, settings: CameraSettings) -> None:
+        self.settings = settings
+        self.settingsChanged.emit()
+
+    def _on_job_done(self, name: str) -> None:
+        if name != "move":
+            self._set_busy("")
+            return
+        self._target_um, waiting_um = None, self._waiting_um
+        self._waiting_um = None
+        if waiting_um is not None and self._microscope is not None:
+            self._start_move(waiting_um)
+        else:
+            self.moved.emit()
+
+    def _on_capture_ended(self, end: CaptureEnd) -> None:
+        self.captureEnded.emit(end)
+
+    def _on_failed(self, error: Exception) -> None:
+        if isinstance(error, StageStopped):
+            return  # The window says so already, and offers the release.
+        device = self.device
+        source = ""
+        if device is not None:
+            source = {CameraError: device.camera_name, StageError: device.stage_name}.get(_family(error), "")
+            if isinstance(error, CameraError):
+                self.live = False
+                self.liveChanged.emit()
+        self.failed.emit(source, error)
+
+
+def _family(error: Exception) -> type[Exception]:
+    return next((kind for kind in (CameraError, StageError) if isinstance(error, kind)), Exception)
+
+
+def _apply_what_fits(microscope: Microscope, settings: CameraSettings) -> None:
+    """Remembered settings from another camera may be out of range: then the camera keeps its own."""
+    try:
+        microscope.camera.apply(settings)
+    except CameraError as error:
+        log.info("The remembered camera settings do not fit: %s", error)
+
+
+def _what_is_kept(path: Path, planned: int, reason: str) -> CaptureEnd:
+    """After an early end the frames on disk become a regular, shorter stack."""
+    if not reason:
+        return CaptureEnd(path, planned, planned)
+    try:
+        kept = frames_written(path)[0] if path.exists() else 0
+        if kept >= 2:
+            recover(path)
+    except ReliefscopeError as error:
+        log.warning("The frames in %s could not be made a regular stack: %s", path, error)
+        kept = 0
+    return CaptureEnd(path if kept >= 2 else None, kept, planned, reason)

@@ -1,0 +1,106 @@
+"""Position of the stage and the ways to move it by hand."""
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from app.actions import Actions
+from app.capture.z_scale import ZScale
+from app.fields import Form, NumberField, Segments
+from app.top_bar import ActionButton
+from models.language import _
+
+STEP_ACTIONS = ("step_fine", "step_medium", "step_coarse")
+BUTTON_REPEAT_MS = 120
+
+
+class StagePanel(QWidget):
+    """``jogged``: relative um and whether it comes from a held key or button; ``heightChosen``: absolute um."""
+
+    jogged = Signal(float, bool)
+    heightChosen = Signal(float)
+    stepsChanged = Signal(object, int)
+
+    def __init__(self, actions: Actions, steps_um: tuple[float, float, float], step: int) -> None:
+        super().__init__()
+        self._steps_um = list(steps_um)
+        self.scale = ZScale()
+        self.up = ActionButton(actions["stage_up"], show_icon=True, text=" ")
+        self.down = ActionButton(actions["stage_down"], show_icon=True, text=" ")
+        self.steps = Segments([_step_text(step_um) for step_um in steps_um])
+        self.steps.set_index(step)
+        for button, name in zip(self.steps.buttons, STEP_ACTIONS, strict=True):
+            button.setToolTip(actions[name].toolTip())
+        self.step = NumberField("µm", 0.01, 10_000.0, digits=2)
+        self.step.show_value(self._steps_um[step])
+        self.go_to = NumberField("µm", -1e6, 1e6, digits=2)
+        form = Form()
+        form.row(_("Step"), self.step)
+        form.row(_("Go to"), self.go_to)
+        right = QVBoxLayout()
+        right.setSpacing(6)
+        right.addWidget(self.up)
+        right.addWidget(self.down)
+        right.addWidget(ActionButton(actions["autofocus"], show_icon=True, text=_("Focus")))
+        right.addStretch(1)
+        upper = QHBoxLayout()
+        upper.setSpacing(10)
+        upper.addWidget(self.scale, 1)
+        upper.addLayout(right)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        column.addLayout(upper)
+        column.addWidget(self.steps)
+        column.addWidget(form)
+        actions["stage_up"].triggered.connect(lambda: self.jog(1))
+        actions["stage_down"].triggered.connect(lambda: self.jog(-1))
+        self.scale.stepped.connect(self.jog)
+        self.scale.heightChosen.connect(self.heightChosen)
+        self.go_to.edited.connect(self.heightChosen)
+        self.steps.chosen.connect(lambda index: actions[STEP_ACTIONS[index]].trigger())
+        self.step.edited.connect(self._change_step)
+        for index, name in enumerate(STEP_ACTIONS):
+            actions[name].triggered.connect(lambda _on, index=index: self.choose_step(index))
+        actions[STEP_ACTIONS[step]].setChecked(True)
+        actions["go_to"].triggered.connect(self._focus_go_to)
+
+    @property
+    def step_um(self) -> float:
+        """The step of the jog buttons, keys and wheel."""
+        return self._steps_um[self.steps.index]
+
+    def jog(self, direction: int) -> None:
+        self.jogged.emit(direction * self.step_um, False)
+
+    def choose_step(self, index: int) -> None:
+        self.steps.set_index(index)
+        self.step.show_value(self._steps_um[index])
+        self._tell_steps()
+
+    def show_limits(self, limits_um: tuple[float, float] | None) -> None:
+        self.scale.show_limits(limits_um)
+        self.setEnabled(limits_um is not None)
+        if limits_um is not None:
+            self.go_to.setRange(*limits_um)
+
+    def show_position(self, z_um: float | None, target_um: float | None) -> None:
+        self.scale.show_position(z_um, target_um)
+        if z_um is not None and not self.go_to.hasFocus():
+            self.go_to.show_value(z_um)
+
+    def _change_step(self, step_um: float) -> None:
+        index = self.steps.index
+        self._steps_um[index] = step_um
+        self.steps.buttons[index].setText(_step_text(step_um))
+        self._tell_steps()
+
+    def _tell_steps(self) -> None:
+        self.stepsChanged.emit(tuple(self._steps_um), self.steps.index)
+
+    def _focus_go_to(self) -> None:
+        self.go_to.setFocus()
+        self.go_to.selectAll()
+
+
+def _step_text(step_um: float) -> str:
+    return f"{step_um:g} µm"

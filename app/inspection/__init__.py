@@ -1,0 +1,1 @@
+"""Roll cells, roughness, report."""

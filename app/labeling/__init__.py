@@ -1,0 +1,1 @@
+"""Align, fuse, touch up and review reference heights."""

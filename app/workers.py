@@ -1,0 +1,174 @@
+"""Threads. They hold no logic: a function goes in, its result comes out as a Qt signal in the window thread.
+
+Two kinds. A :class:`Worker` computes: it keeps only the newest job, because the result of an older one
+would be thrown away anyhow. A :class:`DeviceThread` owns one device: every job runs, one after the other,
+and between the jobs an idle function may be called again and again (the live view).
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from models.errors import Cancelled, ReliefscopeError
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""(done, in all)"""
+Job = Callable[[Progress, threading.Event], Any]
+"""What a Worker runs: reports its progress, looks at the cancel event, raises Cancelled."""
+
+JOIN_SECONDS = 10.0
+"""How long closing waits for a thread; long enough for one exposure or one tile of a reconstruction."""
+
+
+class Worker(QObject):
+    """One thread with a mailbox for one job: a new job cancels the running one and replaces a waiting one."""
+
+    started = Signal(str)
+    progressed = Signal(int, int)
+    ended = Signal()
+    failed = Signal(object)
+    _delivered = Signal(object, object, object)
+
+    def __init__(self, name: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._condition = threading.Condition()
+        self._waiting: tuple[str, Job, Callable[[Any], None], threading.Event] | None = None
+        self._cancel = threading.Event()
+        self._closing = False
+        self._delivered.connect(self._deliver)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, title: str, job: Job, then: Callable[[Any], None]) -> None:
+        """Run ``job`` soon; call ``then`` with its result in the window thread, unless a newer job came."""
+        with self._condition:
+            self._cancel.set()
+            self._cancel = threading.Event()
+            self._waiting = (title, job, then, self._cancel)
+            self._condition.notify()
+
+    def cancel(self) -> None:
+        """End the running job and forget a waiting one; nothing is delivered."""
+        with self._condition:
+            self._cancel.set()
+            self._waiting = None
+
+    def close(self) -> None:
+        """Cancel, and wait for the thread."""
+        with self._condition:
+            self._closing = True
+            self._cancel.set()
+            self._waiting = None
+            self._condition.notify()
+        self._thread.join(JOIN_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting is not None or self._closing)
+                if self._closing:
+                    return
+                assert self._waiting is not None
+                (title, job, then, cancel), self._waiting = self._waiting, None
+            self.started.emit(title)
+            try:
+                result = job(self.progressed.emit, cancel)
+            except Cancelled:
+                pass
+            except Exception as error:
+                if not cancel.is_set():
+                    _record(error)
+                    self.failed.emit(error)
+            else:
+                self._delivered.emit(result, then, cancel)
+            self.ended.emit()
+
+    def _deliver(self, result: Any, then: Callable[[Any], None], cancel: threading.Event) -> None:
+        # Looked at here, in the window thread: between the end of a job and now a newer one may have come.
+        if not cancel.is_set():
+            then(result)
+
+
+class DeviceThread(QObject):
+    """The one thread that talks to a device. Errors of jobs and of the idle function come out of ``failed``.
+
+    ``idle`` is called in the device's thread while no job waits, and not again after it failed until
+    :meth:`set_idle` is called anew.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, name: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle: Callable[[], None] | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Run ``job`` after those that wait already."""
+        self._jobs.put(job)
+
+    def set_idle(self, idle: Callable[[], None] | None) -> None:
+        """What to do between jobs; None to sleep until the next one."""
+        self.post(lambda: setattr(self, "_idle", idle))
+
+    def close(self) -> None:
+        """Finish the jobs that wait, then end the thread and wait for it."""
+        self._jobs.put(None)
+        self._thread.join(JOIN_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(block=self._idle is None)
+            except queue.Empty:
+                job = self._idle
+            if job is None:
+                return
+            try:
+                job()
+            except Cancelled:
+                pass
+            except Exception as error:
+                if job is self._idle:
+                    self._idle = None
+                _record(error)
+                self.failed.emit(error)
+
+
+class Latest:
+    """A place for one value, handed from one thread to another: an unread value is replaced.
+
+    ``put`` says whether the place was empty, so that the reader is woken once per value it will see.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._value: Any = None
+
+    def put(self, value: Any) -> bool:
+        with self._lock:
+            was_empty = self._value is None
+            self._value = value
+            return was_empty
+
+    def take(self) -> Any:
+        """The newest value, or None."""
+        with self._lock:
+            value, self._value = self._value, None
+            return value
+
+
+def _record(error: Exception) -> None:
+    """What a person is told anyhow needs one line; anything else is a defect and keeps its traceback."""
+    if isinstance(error, ReliefscopeError):
+        log.warning("%s: %s", threading.current_thread().name, error)
+    else:
+        log.error("%s failed", threading.current_thread().name, exc_info=error)
