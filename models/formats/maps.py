@@ -123,6 +123,15 @@ def read_height_map(path: str | Path, name: str = "main") -> HeightMap:
     )
 
 
+def is_tiff_map(path: Path) -> bool:
+    """True for a TIFF that holds heights of ours rather than images."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _description(tiff) is not None
+    except _READ_ERRORS:
+        return False
+
+
 _Read = tuple[NDArray[Any], float | None, ZUnit]
 
 # What the readers raise on damaged files; they share no narrower base.
@@ -140,14 +149,20 @@ _READ_ERRORS: tuple[type[Exception], ...] = (
 def _read_tiff(path: Path) -> _Read:
     with tifffile.TiffFile(path) as tiff:
         heights = tiff.pages[0].asarray()
-        try:
-            description = json.loads(tiff.pages[0].description)
-        except ValueError:
-            description = {}
-    if not isinstance(description, dict) or description.get("quantity") != "height":
+        description = _description(tiff)
+    if description is None:
         return heights, None, "frame"  # numbers of an unknown unit
     pixel_um = description.get("pixel_um")
     return heights, None if pixel_um is None else float(pixel_um), _unit(description.get("unit"))
+
+
+def _description(tiff: Any) -> dict[str, Any] | None:
+    """What :func:`write_tiff_map` says about the map; None for a TIFF of another program."""
+    try:
+        description = json.loads(tiff.pages[0].description)
+    except ValueError:
+        return None
+    return description if isinstance(description, dict) and description.get("quantity") == "height" else None
 
 
 def _read_npy(path: Path) -> _Read:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
 from models.errors import InputError
@@ -27,6 +26,8 @@ def write_mesh(height_map: HeightMap, path: Path, *, watertight: bool = False) -
     vertices, faces = triangulate(height_um, pixel_um, watertight=watertight)
     if len(faces) == 0:
         raise InputError(_("The height map has no four neighbouring heights: there is no surface to write."))
+    import trimesh  # half a second, which only those who write a mesh should wait
+
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     mesh.export(path, file_type=path.suffix.lower()[1:])
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from models.height_map import HeightMap
 from models.language import _
 
 Content = Literal["height", "confidence", "all-in-focus"]
+CONTENTS: tuple[Content, ...] = get_args(Content)
 
 _PAPER = (255, 255, 255)
 _INK = (32, 33, 36)
@@ -141,7 +142,9 @@ class _Sheet:
         self._colours, self._colour_map = colours, colour_map
         self._height, self._width = pixels.shape[:2]
         self._em = int(np.clip(max(self._height, self._width) / 42, 13, 72))
-        self._font = ImageFont.load_default(size=self._em)
+        font = ImageFont.load_default(size=self._em)
+        assert isinstance(font, ImageFont.FreeTypeFont)  # every Pillow wheel has FreeType
+        self._font = font
         self._line = max(1, round(self._em / 14))
 
     def draw(self) -> Image.Image:
@@ -161,9 +164,9 @@ class _Sheet:
             self._draw_colour_bar(pen, sheet, margin + self._width + round(1.4 * em), margin, self._colours)
         baseline = margin + self._height + round(1.2 * em)
         if self._pixel_um is not None:
-            self._draw_scale_bar(pen, margin, baseline, self._pixel_um)
+            self._draw_scale_bar(pen, sheet, margin, baseline, self._pixel_um)
         if self._colours is not None and self._colours.has_missing:
-            self._draw_missing(pen, margin + self._width, baseline)
+            self._draw_missing(pen, sheet, margin + self._width, baseline)
         return sheet
 
     def _legend_width(self) -> int:
@@ -188,10 +191,10 @@ class _Sheet:
     def _draw_colour_bar(self, pen: ImageDraw.ImageDraw, sheet: Image.Image, x: int, y: int, colours: _Colours) -> None:
         em, line = self._em, self._line
         width = round(1.1 * em)
-        pen.text((x, y), colours.unit, _INK, self._font, anchor="la")
+        self._write(sheet, colours.unit, x, y + round(0.5 * em))
         cap = round(0.8 * em)
-        top = y + round(1.9 * em) + cap
-        height = max(4 * em, self._height - (top - y) - cap)
+        top = y + round(1.7 * em) + (cap if colours.above else 0)
+        height = max(4 * em, y + self._height - top - (cap if colours.below else 0))
         values = np.linspace(colours.high, colours.low, height, dtype=np.float32)[:, None]
         ramp = colourise(np.repeat(values, width, axis=1), self._colour_map, colours.low, colours.high)
         sheet.paste(Image.fromarray(ramp), (x, top))
@@ -203,13 +206,15 @@ class _Sheet:
         if colours.below:
             pen.polygon([(x, bottom + 1), (right, bottom + 1), ((x + right) / 2, bottom + cap)], fill=lowest)
         span = colours.high - colours.low
-        for value, label in self._tick_labels(colours).items():
+        labels = self._tick_labels(colours)
+        label_end = right + round(0.8 * em) + max(self._font.getlength(label) for label in labels.values())
+        for value, label in labels.items():
             share = (value - colours.low) / span if span > 0 else 0.5
             tick_y = bottom - share * (height - 1)
             pen.line([(right + 1, tick_y), (right + round(0.35 * em), tick_y)], fill=_QUIET, width=line)
-            pen.text((right + round(0.9 * em), tick_y), label, _INK, self._font, anchor="lm")
+            self._write(sheet, label, label_end - self._font.getlength(label), tick_y)
 
-    def _draw_scale_bar(self, pen: ImageDraw.ImageDraw, x: int, y: int, pixel_um: float) -> None:
+    def _draw_scale_bar(self, pen: ImageDraw.ImageDraw, sheet: Image.Image, x: int, y: int, pixel_um: float) -> None:
         length_um = nice_step(self._width * pixel_um / 4, 1) if self._width > 1 else pixel_um
         if length_um > self._width * pixel_um / 2:
             length_um /= 2
@@ -218,18 +223,38 @@ class _Sheet:
         middle = y + round(0.5 * self._em)
         pen.rectangle((x, middle - thickness // 2, x + length_px - 1, middle - thickness // 2 + thickness - 1), _INK)
         label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-        pen.text((x + length_px + round(0.7 * self._em), middle), label, _INK, self._font, anchor="lm")
+        self._write(sheet, label, x + length_px + round(0.7 * self._em), middle)
 
-    def _draw_missing(self, pen: ImageDraw.ImageDraw, right: int, y: int) -> None:
+    def _draw_missing(self, pen: ImageDraw.ImageDraw, sheet: Image.Image, right: int, y: int) -> None:
         label = "no height" if self._colours is not None and self._colours.unit != "confidence" else "none"
         middle = y + round(0.5 * self._em)
-        pen.text((right, middle), label, _QUIET, self._font, anchor="rm")
+        text_x = right - round(self._font.getlength(label))
+        self._write(sheet, label, text_x, middle, _QUIET)
         size = round(0.9 * self._em)
-        left = right - round(self._font.getlength(label)) - round(0.6 * self._em) - size
+        left = text_x - round(0.5 * self._em) - size
         pen.rectangle((left, middle - size // 2, left + size - 1, middle - size // 2 + size - 1), MISSING_RGB)
+
+    def _write(self, sheet: Image.Image, text: str, x: float, middle: float, ink: tuple[int, int, int] = _INK) -> None:
+        """Text from ``x`` to the right, centred on ``middle``. Pillow's own font has no µ: a u gets its tail here."""
+        ascent, descent = self._font.getmetrics()
+        plain = text.replace("µ", "u")
+        mask = Image.new("L", (math.ceil(self._font.getlength(plain)) + self._em, ascent + descent + 2))
+        ImageDraw.Draw(mask).text((0, ascent), plain, 255, self._font, anchor="ls")
+        if "µ" in text:
+            strokes = np.array(mask)
+            start = int(self._font.getlength(plain[: text.index("µ")]))
+            stem = strokes[ascent - self._em // 4, start : start + self._em // 2]
+            first = int(np.argmax(stem > 0))
+            width = int(np.argmin(stem[first:] > 0))
+            bottom = ascent + self._font.getbbox("p", anchor="ls")[3]
+            strokes[ascent - self._em // 4 : int(bottom), start + first : start + first + width] = stem[
+                first : first + width
+            ]
+            mask = Image.fromarray(strokes)
+        sheet.paste(ink, (round(x), round(middle - (ascent + descent) / 2)), mask)
 
 
 def _number(value: float, decimals: int) -> str:
-    """A number with a true minus sign and never a negative zero."""
+    """A number that is never a negative zero."""
     text = f"{value:.{decimals}f}"
-    return text.replace("-", "\N{MINUS SIGN}") if float(text) else text.lstrip("-")
+    return text if float(text) else text.lstrip("-")

@@ -1,0 +1,110 @@
+"""The command line: ``reliefscope --help`` is the map. Without a command it opens the window."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from app.terminal import complain
+from models.errors import ReliefscopeError
+from models.hdf5 import software_version
+from models.language import LANGUAGES, _, use_language
+
+# Typer raises the errors of the click it was built with; this is their common base in every version.
+_CommandLineError = typer.BadParameter.__mro__[2]
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for input that cannot be used, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words = _choose_language(words)
+        if not words:
+            return _open_window([])
+        cli = _build()
+        if not words[0].startswith("-") and words[0] not in {command.name for command in cli.registered_commands}:
+            return _open_window(words)
+        return int(cli(words, prog_name="reliefscope", standalone_mode=False) or 0)
+    except ReliefscopeError as error:
+        complain(str(error))
+        return BAD_INPUT
+    except _CommandLineError as error:
+        complain(getattr(error, "format_message", error.__str__)())
+        return BAD_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        complain(_("Stopped."))
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _choose_language(words: list[str]) -> list[str]:
+    """Take ``--language CODE`` out of the words: every text below, the help included, depends on it."""
+    code = None
+    rest = []
+    waiting = iter(words)
+    for word in waiting:
+        if word == "--language":
+            code = next(waiting, "")
+        elif word.startswith("--language="):
+            code = word.partition("=")[2]
+        else:
+            rest.append(word)
+    use_language(code)
+    if code is not None and code not in LANGUAGES:
+        raise ReliefscopeError(
+            _("There is no language '{code}'. Languages: {codes}.").format(code=code, codes=", ".join(LANGUAGES))
+        )
+    return rest
+
+
+def _build() -> typer.Typer:
+    """All commands, with help in the language in use."""
+    from app.commands import info, reconstruct
+
+    cli = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=False)
+
+    @cli.callback(
+        invoke_without_command=True,
+        help=_(
+            "Heights from focal stacks. Without a command the window opens: reliefscope, "
+            "or reliefscope FILE to open a file in it."
+        ),
+    )
+    def overall(
+        version: bool = typer.Option(False, "--version", help=_("Show the version and exit.")),
+        language: str = typer.Option(
+            "",
+            "--language",
+            metavar="CODE",
+            help=_("Language of all texts: {codes}.").format(codes=", ".join(LANGUAGES)),
+        ),
+    ) -> None:
+        if version:
+            print(f"reliefscope {software_version()}")
+            raise typer.Exit
+
+    for group in (reconstruct, info):
+        group.register(cli)
+    return cli
+
+
+def _open_window(words: list[str]) -> int:
+    for word in words:
+        if not Path(word).exists():
+            raise ReliefscopeError(
+                _("'{word}' is neither a command nor a file. 'reliefscope --help' lists the commands.").format(
+                    word=word
+                )
+            )
+    from app.main_window import run
+
+    return int(run([str(Path(word).absolute()) for word in words]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""``info`` and ``methods``: what is in a file, and what the program can do."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from app.terminal import complain, print_facts, print_json, print_table
+from models.errors import InputError
+from models.focal_stack import FocalStack
+from models.formats import read_height_map, read_stack
+from models.formats.maps import NUMBER_SUFFIXES, is_tiff_map
+from models.height_map import HeightMap
+from models.language import _
+from models.methods import DEFAULT_METHOD, METHODS
+from models.storage import (
+    SAMPLE_SUFFIXES,
+    frames_written,
+    has_stack,
+    is_complete,
+    load_reconstruction,
+    open_stack,
+    reconstruction_names,
+)
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands, with help in the language in use."""
+    Json = Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))]  # noqa: N806
+
+    @cli.command("info", help=_("Say what is in a file or folder: frames, scale, reconstructions."))
+    def info_command(
+        file: Annotated[Path, typer.Argument(metavar="FILE", help=_("A stack, a height map or a folder of images."))],
+        as_json: Json = False,
+    ) -> None:
+        facts = _describe(file)
+        if as_json:
+            print_json(facts)
+            return
+        print_facts(_readable(facts))
+        if facts.get("complete") is False:
+            complain(_("This capture was interrupted. Open it in the window to recover the frames that were written."))
+
+    @cli.command("methods", help=_("List the methods of reconstruction."))
+    def methods_command(as_json: Json = False) -> None:
+        if as_json:
+            print_json(
+                [
+                    {
+                        "name": m.name,
+                        "title": m.title,
+                        "summary": m.summary,
+                        "source": m.source,
+                        "default": m.name == DEFAULT_METHOD,
+                    }
+                    for m in METHODS.values()
+                ]
+            )
+            return
+        print_table(
+            (_("name"), _("method"), _("good for"), _("source")),
+            [(m.name, _(m.title), _(m.summary), m.source) for m in METHODS.values()],
+        )
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """Everything that ``info`` knows about ``path``, as JSON values."""
+    if not path.exists():
+        raise InputError(_("There is no file or folder {path}.").format(path=path))
+    suffix = path.suffix.lower()
+    facts: dict[str, Any] = {"path": str(path)}
+    if suffix in SAMPLE_SUFFIXES and not path.is_dir():
+        return {**facts, **_describe_sample(path)}
+    if not path.is_dir() and suffix in NUMBER_SUFFIXES and (suffix not in (".tif", ".tiff") or is_tiff_map(path)):
+        return {**facts, "kind": "height map", **_describe_map(read_height_map(path))}
+    return {**facts, "kind": "stack", **_describe_stack(read_stack(path))}
+
+
+def _describe_sample(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"kind": "sample", "complete": is_complete(path)}
+    if has_stack(path):
+        written, planned = frames_written(path)
+        facts |= {"frames_written": written, "frames_planned": planned}
+        if facts["complete"]:
+            facts |= _describe_stack(open_stack(path))
+    facts["reconstructions"] = {
+        name: _describe_map(load_reconstruction(path, name)) for name in reconstruction_names(path)
+    }
+    return facts
+
+
+def _describe_stack(stack: FocalStack) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "frames": len(stack),
+        "rows": stack.image_shape[0],
+        "columns": stack.image_shape[1],
+        "colour": "rgb" if len(stack.frames.shape) == 4 else "grey",
+        "bits": 8 * int(np.dtype(stack.frames.dtype).itemsize),
+        "z_unit": stack.z_unit,
+        "first": float(stack.z_um[0]),
+        "last": float(stack.z_um[-1]),
+        "step": stack.step_um,
+        "pixel_um": stack.pixel_um,
+    }
+    if stack.optics is not None:
+        facts |= {"magnification": stack.optics.magnification, "na": stack.optics.na}
+    return facts
+
+
+def _describe_map(height_map: HeightMap) -> dict[str, Any]:
+    heights = height_map.height_um[np.isfinite(height_map.height_um)]
+    return {
+        "rows": height_map.shape[0],
+        "columns": height_map.shape[1],
+        "z_unit": height_map.z_unit,
+        "pixel_um": height_map.pixel_um,
+        "method": height_map.method,
+        "lowest": float(heights.min()) if heights.size else None,
+        "highest": float(heights.max()) if heights.size else None,
+        "missing_share": 1 - heights.size / max(1, height_map.height_um.size),
+    }
+
+
+def _readable(facts: dict[str, Any]) -> dict[str, str]:
+    """The same facts in words."""
+    words = {_("file"): facts["path"]}
+    if "complete" in facts and not facts["complete"]:
+        words[_("state")] = _("interrupted: {written} of {planned} frames were written").format(
+            written=facts["frames_written"], planned=facts["frames_planned"]
+        )
+    if "frames" in facts:
+        words |= _readable_stack(facts)
+    if facts["kind"] == "height map":
+        words[_("height map")] = _readable_map(facts)
+    for name, entry in facts.get("reconstructions", {}).items():
+        words[_("height map '{name}'").format(name=name)] = _readable_map(entry)
+    return words
+
+
+def _readable_stack(facts: dict[str, Any]) -> dict[str, str]:
+    unit = _unit(facts["z_unit"])
+    known = _("step {step:g} um").format(step=facts["step"]) if facts["z_unit"] == "um" else _("step unknown")
+    colour = _("RGB") if facts["colour"] == "rgb" else _("grey")
+    words = {
+        _("frames"): _("{n} of {columns} x {rows} pixels, {colour}, {bits} bit").format(
+            n=facts["frames"], columns=facts["columns"], rows=facts["rows"], colour=colour, bits=facts["bits"]
+        ),
+        _("heights"): f"{facts['first']:g} … {facts['last']:g} {unit}, {known}",
+        _("pixel"): _("unknown") if facts["pixel_um"] is None else f"{facts['pixel_um']:g} um",
+    }
+    if "magnification" in facts:
+        words[_("objective")] = f"{facts['magnification']:g}x / NA {facts['na']:g}"
+    return words
+
+
+def _readable_map(facts: dict[str, Any]) -> str:
+    size = f"{facts['columns']} x {facts['rows']}"
+    if facts["lowest"] is None:
+        return size
+    method = f", {facts['method']}" if facts["method"] else ""
+    return f"{size}, {facts['lowest']:.2f} … {facts['highest']:.2f} {_unit(facts['z_unit'])}{method}"
+
+
+def _unit(z_unit: str) -> str:
+    return "um" if z_unit == "um" else _("frames")

@@ -1,0 +1,239 @@
+"""``reconstruct`` and ``evaluate``: from a stack to heights, and how far these are from the truth."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+import typer
+from pydantic import ValidationError
+
+from app.terminal import complain, print_facts, print_json, progress_bar
+from models.colour_maps import lut
+from models.errors import InputError, OutputError
+from models.focal_stack import FocalStack
+from models.formats import MAP_SUFFIXES, PictureStyle, check_output, read_height_map, read_stack, write_height_map
+from models.formats.images import frame_files
+from models.formats.picture import CONTENTS, Content
+from models.height_map import Flag, HeightMap
+from models.language import _
+from models.methods import DEFAULT_METHOD, METHODS, ReconstructionOptions, find_method
+from models.reconstruct import reconstruct
+from models.storage import stack_sha256
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands, with help in the language in use."""
+    Input = Annotated[  # noqa: N806 - the names of types
+        Path, typer.Argument(metavar="INPUT", help=_("Folder of images, TIFF, OME-TIFF, .h5 or video."))
+    ]
+    Step = Annotated[  # noqa: N806
+        float | None, typer.Option("--step-um", metavar="UM", help=_("Distance between two frames."))
+    ]
+    FirstHeight = Annotated[  # noqa: N806
+        float | None, typer.Option("--z0-um", metavar="UM", help=_("Height of the first frame."))
+    ]
+    Descending = Annotated[  # noqa: N806
+        bool, typer.Option("--descending", help=_("The first frame is the highest."))
+    ]
+    Pixel = Annotated[  # noqa: N806
+        float | None, typer.Option("--pixel-um", metavar="UM", help=_("Size of a pixel in the sample."))
+    ]
+    Method = Annotated[  # noqa: N806
+        str, typer.Option("--method", help=_("One of: {names}.").format(names=", ".join(METHODS)))
+    ]
+    Window = Annotated[  # noqa: N806
+        int | None, typer.Option("--window", metavar="PX", help=_("Side of the square over which focus is summed."))
+    ]
+    Align = Annotated[  # noqa: N806
+        str, typer.Option("--align", help=_("Remove drift between the frames: none, shift or similarity."))
+    ]
+    Regularisation = Annotated[  # noqa: N806
+        float | None,
+        typer.Option(
+            "--regularisation", help=_("Let confident neighbours decide weak pixels: 0 is off, 1 a good start.")
+        ),
+    ]
+    Json = Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))]  # noqa: N806
+
+    @cli.command("reconstruct", help=_("Compute the height of every pixel of a focal stack."))
+    def reconstruct_command(
+        input_path: Input,
+        out: Annotated[
+            list[Path],
+            typer.Option(
+                "--out",
+                metavar="FILE",
+                help=_("Result, by suffix: {suffixes}. May be given several times.").format(
+                    suffixes=" ".join(MAP_SUFFIXES)
+                ),
+            ),
+        ],
+        step_um: Step = None,
+        z0_um: FirstHeight = None,
+        descending: Descending = False,
+        pixel_um: Pixel = None,
+        method: Method = DEFAULT_METHOD,
+        window: Window = None,
+        align: Align = "none",
+        regularisation: Regularisation = None,
+        watertight: Annotated[
+            bool, typer.Option("--watertight", help=_("Meshes get walls and a base, for printing."))
+        ] = False,
+        with_stack: Annotated[
+            bool, typer.Option("--with-stack", help=_("An .h5 result holds the images, too."))
+        ] = False,
+        show: Annotated[
+            str, typer.Option("--show", help=_("What a .png shows: height, confidence or all-in-focus."))
+        ] = "height",
+        colour_map: Annotated[
+            str, typer.Option("--colour-map", help=_("Colours of a .png, such as viridis or cividis."))
+        ] = "viridis",
+        hill_shade: Annotated[bool, typer.Option("--hill-shade", help=_("Light a .png from the upper left."))] = False,
+        as_json: Json = False,
+    ) -> None:
+        options = _options(method, window, align, regularisation)
+        style = _picture_style(show, colour_map, hill_shade)
+        stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
+        _check_outputs(out, input_path, stack, with_stack=with_stack)
+        height_map, seconds = _reconstruct(stack, options)
+        for path in out:
+            write_height_map(
+                height_map,
+                path,
+                watertight=watertight,
+                style=style,
+                stack=stack if with_stack and path.suffix.lower() == ".h5" else None,
+            )
+        summary = {**_summary(input_path, stack, height_map, seconds), "outputs": [str(path) for path in out]}
+        if as_json:
+            print_json(summary)
+        else:
+            _print_summary(stack, height_map, summary)
+
+    @cli.command("evaluate", help=_("Compare the reconstruction of a stack with its known heights."))
+    def evaluate_command(
+        input_path: Input,
+        truth: Annotated[
+            Path,
+            typer.Option(
+                "--truth", metavar="FILE", help=_("Known heights, in the unit of the stack: .tif .npy .csv .x3p .h5")
+            ),
+        ],
+        step_um: Step = None,
+        z0_um: FirstHeight = None,
+        descending: Descending = False,
+        pixel_um: Pixel = None,
+        method: Method = DEFAULT_METHOD,
+        window: Window = None,
+        align: Align = "none",
+        regularisation: Regularisation = None,
+        as_json: Json = False,
+    ) -> None:
+        from models.evaluate import compare
+
+        options = _options(method, window, align, regularisation)
+        stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
+        known = read_height_map(truth)
+        if known.shape != stack.image_shape:
+            raise InputError(
+                _("The known heights {truth} have {a} pixels, the frames {b}.").format(
+                    truth=truth, a=_size(known.shape), b=_size(stack.image_shape)
+                )
+            )
+        height_map, _seconds = _reconstruct(stack, options)
+        result = compare(height_map, known.height_um, step_um=stack.step_um)
+        print_json(result) if as_json else print_facts(result)
+
+
+def _options(method: str, window: int | None, align: str, regularisation: float | None) -> ReconstructionOptions:
+    find_method(method)
+    given: dict[str, Any] = {"method": method, "window": window, "align": align, "regularisation": regularisation}
+    try:
+        return ReconstructionOptions(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            _("--{option} {value} cannot be used: {reason}.").format(
+                option=".".join(str(part) for part in first["loc"]), value=first["input"], reason=first["msg"]
+            )
+        ) from None
+
+
+def _picture_style(show: str, colour_map: str, hill_shade: bool) -> PictureStyle:
+    lut(colour_map)
+    if show not in CONTENTS:
+        raise InputError(
+            _("--show {value} cannot be used; choose {names}.").format(value=show, names=", ".join(CONTENTS))
+        )
+    return PictureStyle(content=cast(Content, show), colour_map=colour_map, hill_shade=hill_shade)
+
+
+def _check_outputs(outputs: list[Path], input_path: Path, stack: FocalStack, *, with_stack: bool) -> None:
+    """Everything that would spoil the writing is said now, before the long computation."""
+    source = input_path.resolve()
+    kept = set(frame_files(source)) if source.is_dir() else {source}
+    if with_stack and not any(path.suffix.lower() == ".h5" for path in outputs):
+        raise InputError(_("--with-stack needs an .h5 result."))
+    seen: set[Path] = set()
+    for path in outputs:
+        target = path.resolve()
+        if target in kept:
+            raise OutputError(_("{path} is part of the input and would be overwritten.").format(path=path))
+        if target in seen:
+            raise OutputError(_("{path} is given twice.").format(path=path))
+        seen.add(target)
+        check_output(path, calibrated=stack.z_unit == "um" and stack.pixel_um is not None)
+
+
+def _reconstruct(stack: FocalStack, options: ReconstructionOptions) -> tuple[HeightMap, float]:
+    """The map with the identity of its stack, and the seconds that the reconstruction took."""
+    start = time.perf_counter()
+    with progress_bar(_("Reconstructing")) as report:
+        height_map = reconstruct(stack, options, progress=report)
+    seconds = time.perf_counter() - start
+    provenance = {**height_map.provenance, "source": stack.metadata.get("source"), "stack_sha256": stack_sha256(stack)}
+    return replace(height_map, provenance=provenance), seconds
+
+
+def _summary(input_path: Path, stack: FocalStack, height_map: HeightMap, seconds: float) -> dict[str, Any]:
+    heights = height_map.height_um[np.isfinite(height_map.height_um)]
+    return {
+        "input": str(input_path),
+        "frames": len(stack),
+        "rows": height_map.shape[0],
+        "columns": height_map.shape[1],
+        "z_unit": height_map.z_unit,
+        "step": stack.step_um,
+        "pixel_um": height_map.pixel_um,
+        "method": height_map.method,
+        "parameters": dict(height_map.parameters),
+        "lowest": float(heights.min()) if heights.size else None,
+        "highest": float(heights.max()) if heights.size else None,
+        "missing_share": 1 - heights.size / height_map.height_um.size,
+        "peak_at_end_share": float(height_map.has_flag(Flag.PEAK_AT_END).mean()),
+        "mean_confidence": float(height_map.confidence.mean()),
+        "stack_sha256": height_map.provenance["stack_sha256"],
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, Any]) -> None:
+    unit = _("frames") if height_map.z_unit == "frame" else "um"
+    lowest, highest = summary["lowest"], summary["highest"]
+    facts = {
+        _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),
+        _("method"): f"{height_map.method} ({summary['seconds']:.2f} s)",
+        _("heights"): "-" if lowest is None else f"{lowest:.2f} … {highest:.2f} {unit}",
+        _("missing"): f"{summary['missing_share']:.1%}",
+        _("peak on first or last frame"): f"{summary['peak_at_end_share']:.1%}",
+        _("mean confidence"): f"{summary['mean_confidence']:.2f}",
+    }
+    print_facts({**facts, _("written"): "\n".join(summary["outputs"])})
+    if height_map.z_unit == "frame":
+        complain(_("The step between the frames is unknown, so heights count frames. Give it with --step-um."))
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]} x {shape[0]}"
