@@ -16,12 +16,22 @@ from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
 from hardware.stage import Stage
 from models.errors import InputError
 from models.focal_stack import Optics
-from models.language import _
+from models.language import N_, _
 from models.optics import FocusRenderer, Illumination
 from models.surfaces import Surface, surface
 
 PROFILE_FOLDER = "profiles"
 T = TypeVar("T", bound=BaseModel)
+
+# Titles stand in the TOML files; here they are for the translators. The window shows _(profile.title).
+_TITLES = (
+    N_("Simulated microscope: engraved gravure roll"),
+    N_("Simulated microscope: hexagonal anilox cells in ceramic"),
+    N_("Simulated microscope: intaglio plate with lines and a digit"),
+    N_("Simulated microscope: coin"),
+    N_("Simulated microscope: depth standard with grooves"),
+    N_("Simulated microscope: steel ball"),
+)
 
 
 class _Section(BaseModel):

@@ -100,7 +100,7 @@ def open_aperture(height_um: FloatImage, pixel_um: float, optics: Optics, azimut
     reach = math.ceil(float(np.ptp(height_um)) * tan_alpha / pixel_um)
     reach = min(reach, min(height_um.shape) // 2)
     sin_alpha = math.sin(half_aperture_rad(optics))
-    shares: FloatImage = np.zeros_like(height_um)
+    shares = np.zeros_like(height_um)
     for azimuth in np.arange(azimuths) * (2.0 * np.pi / azimuths):
         horizon = np.zeros_like(height_um)  # slope of the line of sight, dz/dr
         for distance in range(1, reach + 1):
@@ -110,14 +110,14 @@ def open_aperture(height_um: FloatImage, pixel_um: float, optics: Optics, azimut
             )
             np.maximum(horizon, (seen - height_um) / (distance * pixel_um), out=horizon)
         # the sine of the polar angle at which sight is blocked, squared, against that of the rim of the pupil
-        shares += np.minimum(1.0 / (1.0 + horizon**2) / sin_alpha**2, 1.0) / np.float32(azimuths)
-    return shares
+        shares += np.minimum(1.0 / (1.0 + horizon**2) / sin_alpha**2, 1.0)
+    return np.asarray(shares / azimuths, dtype=np.float32)
 
 
 def slope_of(height_um: FloatImage, pixel_um: float) -> FloatImage:
     """Magnitude of the gradient (H, W), dimensionless."""
     rows, columns = np.gradient(height_um, np.float32(pixel_um))
-    return np.hypot(rows, columns).astype(np.float32)
+    return np.asarray(np.hypot(rows, columns), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def anilox(
         nearest = np.minimum(nearest, square)
     inward = np.clip((wall_distance - wall_um / 2) / (pitch_um / 2 - wall_um / 2), 0.0, 1.0)
     height = -depth_um * np.sin(inward * np.pi / 2)
-    height = _rounded(height.astype(np.float32), pixel_um, 1.0)
+    height = _rounded(np.asarray(height, dtype=np.float32), pixel_um, 1.0)
     height += grain(shape, pixel_um, rng, (0.12, 2.0, 2.0))
     return _surface(height, ceramic(shape, pixel_um, rng), pixel_um, "anilox")
 
@@ -92,10 +92,10 @@ def intaglio(
     pixel_um: float,
     rng: np.random.Generator,
     *,
-    depth_um: float = 24.0,
-    line_um: float = 34.0,
-    pitch_um: float = 80.0,
-    wall_deg: float = 55.0,
+    depth_um: float = 18.0,
+    line_um: float = 50.0,
+    pitch_um: float = 110.0,
+    wall_deg: float = 50.0,
     digit: float = 9,
 ) -> Surface:
     """A printing plate with waved engraved lines and, in the middle, a raised ``digit`` (-1: none)."""
@@ -111,7 +111,7 @@ def intaglio(
     inside = cv2.distanceTransform(engraved.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     inside = cv2.resize(inside, (shape[1], shape[0]), interpolation=cv2.INTER_AREA) * (pixel_um / fine)
     height = -_ramp(inside, depth_um, wall_deg)
-    floor = height < -0.8 * depth_um
+    floor = (height < -0.8 * depth_um).astype(np.float32)
     height = _rounded(height + floor * grain(shape, pixel_um, rng, (0.8, 7.0, 7.0)), pixel_um, 0.8)
     return _engraved(height, pixel_um, "intaglio", rng)
 
@@ -124,14 +124,14 @@ def coin(
     extent = float(min(shape)) * pixel_um
     u, v = x / extent, y / extent
     dome = np.clip(1.0 - ((u + 0.08) / 0.36) ** 2 - ((v - 0.04) / 0.42) ** 2, 0.0, 1.0)
-    shoulder = 1.0 - (1.0 - np.clip(dome * 3.0, 0.0, 1.0)) ** 2
+    shoulder = 1.0 - (1.0 - np.clip(dome * 2.0, 0.0, 1.0)) ** 2
     head = (relief_um - detail_um) * (0.35 * shoulder + 0.65 * dome)
     turn = np.arctan2(v - 0.04, u + 0.08)
-    hair = np.sin(2.0 * np.pi * (np.hypot(u + 0.08, v - 0.04) * 9.0) + 2.0 * np.sin(3.0 * turn))
+    hair = np.sin(2.0 * np.pi * (np.hypot(u + 0.08, v - 0.04) * 6.0) + 2.0 * np.sin(3.0 * turn))
     head += 0.35 * detail_um * hair * np.clip(dome * 4.0, 0.0, 1.0)
     letters = _digit(shape, "R5", int(min(shape) * 0.2), (0.36, -0.34)).astype(np.float32)
     head = np.maximum(head, detail_um * 1.2 * _rounded(letters, pixel_um, 2.5))
-    rim = np.clip((np.hypot(u - 0.1, v) - 0.62) / 0.05, 0.0, 1.0)
+    rim = np.clip((np.hypot(u - 0.1, v) - 0.6) / 0.12, 0.0, 1.0)
     head = np.maximum(head, 0.7 * relief_um * rim * rim * (3.0 - 2.0 * rim))
     height = _rounded(head.astype(np.float32), pixel_um, 1.5)
     height = height - height.max() + grain(shape, pixel_um, rng, (0.08, 3.0, 3.0))
@@ -217,7 +217,8 @@ def _rounded(height_um: FloatImage, pixel_um: float, radius_um: float) -> FloatI
 
 def _ramp(distance_um: FloatImage, depth_um: float, wall_deg: float) -> FloatImage:
     """Depth of a flat-bottomed trench at ``distance_um`` inwards from its rim, with walls at ``wall_deg``."""
-    return np.clip(distance_um * np.float32(np.tan(np.deg2rad(wall_deg))), 0.0, depth_um).astype(np.float32)
+    depth = np.clip(distance_um * np.tan(np.deg2rad(wall_deg)), 0.0, depth_um)
+    return np.asarray(depth, dtype=np.float32)
 
 
 def _disc(shape: Shape, radius_px: int) -> NDArray[np.bool_]:
