@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.focal_stack import ZUnit
+from models.focus.alignment import Aligner
 from models.focus.measures import continue_outside, margin_px, measure_strip, relative_noise, to_grey
 from models.focus.peak import Peaks, PeakSearch
 from models.height_map import Flag, HeightMap
@@ -55,6 +56,7 @@ class StreamingReconstruction:
         self._z_unit: ZUnit = z_unit
         self._provenance = dict(provenance or {})
         self._z_um: list[float] = []
+        self._aligner = Aligner(options.align)
         self._search: PeakSearch | None = None
 
     @property
@@ -64,12 +66,12 @@ class StreamingReconstruction:
     @property
     def drift_px(self) -> NDArray[np.float64]:
         """(n, 2) movement in rows and columns of each frame against the first; zeros without alignment."""
-        return np.zeros((self.frame_count, 2))
+        return self._aligner.drift_px
 
     @property
     def magnification(self) -> NDArray[np.float64]:
         """(n,) scale of each frame against the first; ones without alignment."""
-        return np.ones(self.frame_count)
+        return self._aligner.magnification
 
     def add(self, frame: NDArray[Any], z_um: float) -> None:
         """Take in the next frame. Raises InputError where it does not fit to the ones before it."""
@@ -79,12 +81,15 @@ class StreamingReconstruction:
             search = self._search = PeakSearch(frame.shape, frame.dtype)
         method, window = self._options.method, self._options.window
         margin = margin_px(method, window)
-        padded = continue_outside(to_grey(frame), margin)
+        aligned = self._aligner.align(frame, to_grey(frame))
+        image, inside = aligned.frame, aligned.inside
+        padded = continue_outside(to_grey(image), margin)
         index, rising = self.frame_count, bool(self._z_um and z_um > self._z_um[-1])
 
         def take(rows: slice) -> None:
             measure = measure_strip(padded[rows.start : rows.stop + 2 * margin], method, window)
-            search.add(rows, measure, frame[rows], index, rising=rising)
+            shown = None if inside is None else inside[rows]
+            search.add(rows, measure, image[rows], index, rising=rising, inside=shown)
 
         _for_each(take, self._strips(frame.shape[0]))
         self._z_um.append(float(z_um))

@@ -14,8 +14,8 @@ A height is NaN only where nothing at all is known: the focus measure is zero in
 spread that noise gives the measure. That spread is the smaller of two estimates: that of white noise of
 the level ``others`` in this window, and the one seen between successive frames. The largest of N noise
 values rises by about sqrt(2 ln N) such units; one more is demanded, and from there the confidence goes
-from 0 towards 1, with 0.5 at 3 units. A peak on the first or last frame keeps at most a quarter of it,
-for the true peak may lie beyond.
+from 0 towards 1, with 0.5 at 3 units. A peak on the first or last frame, or beside a frame that does
+not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,8 @@ neighbours count fully, above the second not at all. Chosen on simulated and on 
 the second neighbours on narrow peaks, too, are pulled aside by the noise floor."""
 HALF_CONFIDENCE_RISE = 3.0
 END_CONFIDENCE = 0.25
+OUTSIDE = np.float32(-1)
+"""Stands for the measure of a pixel that a frame does not show; a measure is never negative."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class PeakSearch:
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         """``shape`` is (H, W) or (H, W, 3), that of the frames; ``dtype`` theirs."""
         plane = shape[:2]
-        self.best = np.full(plane, -1, np.float32)
+        self.best = np.full(plane, OUTSIDE)
         # Measures of the neighbours, nearest first. Those after the best frame hold a left-over until they arrive.
         self.before = (np.zeros(plane, np.float32), np.zeros(plane, np.float32))
         self.after = (np.zeros(plane, np.float32), np.zeros(plane, np.float32))
@@ -63,15 +65,30 @@ class PeakSearch:
         self.sum = np.zeros(plane, np.float32)
         self.sum_of_squared_steps = np.zeros(plane, np.float32)
         self.all_in_focus = np.zeros(shape, dtype)
+        self.frames_outside = np.zeros(plane, np.uint16)
 
-    def add(self, rows: slice, measure: Plane, image: NDArray[Any], index: int, *, rising: bool) -> None:
+    def add(
+        self,
+        rows: slice,
+        measure: Plane,
+        image: NDArray[Any],
+        index: int,
+        *,
+        rising: bool,
+        inside: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Take in the ``measure`` of ``rows`` of frame ``index``; ``image`` are these rows of the frame.
+
+        ``inside`` is 255 where the frame has this pixel, 0 where aligning left it outside; None = everywhere.
 
         Of two equal measures the one at the larger z wins, whichever came first (``rising``: z grows from
         frame to frame), so that a sweep gives the same map in both directions.
         """
         best, is_last, is_second_last = self.best[rows], self.is_last[rows], self.is_second_last[rows]
         last, second_last = self.recent[(index + 1) % 2][rows], self.recent[index % 2][rows]
+        if inside is not None:
+            measure = np.where(inside > 0, measure, OUTSIDE)
+            self.frames_outside[rows] += inside == 0
         cv2.copyTo(measure, is_last, self.after[0][rows])
         cv2.copyTo(measure, is_second_last, self.after[1][rows])
         is_better = cv2.compare(measure, best, cv2.CMP_GE if rising else cv2.CMP_GT)
@@ -82,9 +99,10 @@ class PeakSearch:
         cv2.copyTo(measure, is_better, best)
         cv2.copyTo(np.full(best.shape, index, np.uint16), is_better, self.index[rows])
         cv2.copyTo(image, is_better, self.all_in_focus[rows])
-        cv2.accumulate(measure, self.sum[rows])
+        cv2.accumulate(measure, self.sum[rows], mask=inside)
         if index > 0:
-            cv2.accumulateSquare(cv2.absdiff(measure, last), self.sum_of_squared_steps[rows])
+            both_inside = None if inside is None else inside & cv2.compare(last, 0, cv2.CMP_GE)
+            cv2.accumulateSquare(cv2.absdiff(measure, last), self.sum_of_squared_steps[rows], mask=both_inside)
         second_last[...] = measure
 
     def peaks(self, rows: slice, z_um: NDArray[np.float64], relative_noise: float) -> Peaks:
@@ -95,8 +113,9 @@ class PeakSearch:
         index, best, count = self.index[rows], self.best[rows], len(z_um)
         neighbours = [(self.before[i][rows], self.after[i][rows]) for i in (0, 1)]
         height_um = interpolate(best, neighbours, index, z_um)
-        others = (self.sum[rows] - best) / np.float32(count - 1)
-        seen = cv2.sqrt(self.sum_of_squared_steps[rows] * np.float32(0.5 / (count - 1)))
+        rest = np.maximum(np.float32(count - 1) - self.frames_outside[rows], 1)
+        others = (self.sum[rows] - best) / rest
+        seen = cv2.sqrt(self.sum_of_squared_steps[rows] * np.float32(0.5) / rest)
         spread = np.minimum(others * np.float32(relative_noise), seen)
         by_chance = np.float32(np.sqrt(2 * np.log(count)) + 1)
         rise = np.maximum((best - others) - by_chance * spread, 0)
@@ -104,7 +123,9 @@ class PeakSearch:
         flags = np.where(rise > 0, 0, Flag.NO_PEAK).astype(np.uint8)
         at_end = (index == 0) | (index == count - 1)
         flags[at_end] |= np.uint8(Flag.PEAK_AT_END)
-        confidence[at_end] *= np.float32(END_CONFIDENCE)
+        outside = (np.minimum(*neighbours[0]) < 0) & ~at_end | (best < 0)
+        flags[outside] |= np.uint8(Flag.OUTSIDE)
+        confidence[at_end | outside] *= np.float32(END_CONFIDENCE)
         height_um[best <= 0] = np.nan
         return Peaks(height_um, confidence, flags)
 
@@ -116,7 +137,8 @@ def interpolate(
 
     ``neighbours``: the measures of the frames before and after the best one, then of the second before and
     after. ``index`` is the best frame, ``z_um`` (n,) all heights, on equal steps or not. The result stays
-    between the frames next to the best one; on the first and last frame it is the z of that frame.
+    between the frames next to the best one. On the first and last frame, and where a neighbour is OUTSIDE,
+    it is the z of the best frame.
     """
     count = len(z_um)
     lowest = best * np.float32(1e-6) + np.finfo(np.float32).tiny
@@ -139,12 +161,12 @@ def interpolate(
     slope, curvature, fall = parabola(1)
     if count >= 5:
         weight = np.clip((BROAD[1] - fall) * np.float32(4 / (BROAD[1] - BROAD[0])), 0, 4)
-        weight[(index < 2) | (index >= count - 2)] = 0
+        weight[(index < 2) | (index >= count - 2) | (np.minimum(*neighbours[1]) < 0)] = 0
         far_slope, far_curvature, _far_fall = parabola(2)
         slope += weight * far_slope
         curvature += weight * far_curvature
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        offset = np.where(curvature < 0, slope / (-2 * curvature), 0)
+        offset = np.where((curvature < 0) & (np.minimum(*neighbours[0]) >= 0), slope / (-2 * curvature), 0)
     below = np.concatenate([[0], np.diff(z_um)]).astype(np.float32)
     above = np.concatenate([np.diff(z_um), [0]]).astype(np.float32)
     low, high = np.minimum(-below, above), np.maximum(-below, above)
