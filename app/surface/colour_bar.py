@@ -56,6 +56,7 @@ class ColourBar(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         palette = self.palette()
+        painter.fillRect(self.rect(), palette.base())
         metrics = self.fontMetrics()
         line = metrics.height()
         bar = QRectF(GAP, line + 2 * GAP, BAR_WIDTH, max(1, self.height() - 2 * line - 2 * GAP))

@@ -18,9 +18,12 @@ from PySide6.QtOpenGL import QOpenGLBuffer
 
 HOLE = -1e30
 """Stands for NaN in the vertex buffer: what a shader makes of NaN differs from driver to driver."""
+FLOOR = -1e20
+"""A height below every clamp: ends up on the floor of the block."""
 COARSE = 3
 """While the camera moves on a machine without a graphics card, every third row and column is drawn."""
 
+ALL = ("grid", "z", "trust", "colours", "picture")
 ATTRIBUTES = ("a_z", "a_left", "a_right", "a_above", "a_below", "a_uv", "a_trust")
 
 VERTEX_SHADER = """
@@ -58,10 +61,12 @@ uniform float u_use_picture;
 uniform float u_hill_shade;
 uniform vec3 u_light;    // towards the light
 uniform vec3 u_glint;    // halfway between light and camera
+uniform vec4 u_wall;     // colour of the sides of the block; alpha 0 for the surface itself
 IN vec3 v_normal; IN vec2 v_uv; IN float v_colour; IN float v_trust; IN float v_here;
 
 void main() {
     if (v_here < 0.999) discard;
+    if (u_wall.a > 0.5) { COLOUR = u_wall; return; }
     vec3 colour = u_use_picture > 0.5 ? TEXTURE(u_picture, v_uv).rgb
                                       : TEXTURE(u_colours, vec2((v_colour * 255.0 + 0.5) / 256.0, 0.5)).rgb;
     colour = mix(vec3(0.36 * dot(colour, vec3(0.3, 0.6, 0.1)) + 0.16), colour, v_trust);
@@ -89,12 +94,13 @@ class HeightItem(GLGraphicsItem):
         self.clamp = (0.0, 1.0)
         self.lift = (0.0, 1.0)
         """Height drawn at zero, scene units per unit of height."""
+        self.wall_colour = (0.2, 0.2, 0.2)
         self._shape = (0, 0)
         self._z: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._trust: NDArray[np.uint8] = np.zeros((0, 0), np.uint8)
         self._colours: NDArray[np.uint8] = np.zeros((1, 256, 3), np.uint8)
         self._picture: NDArray[np.uint8] = np.zeros((1, 1, 3), np.uint8)
-        self._stale = {"grid", "z", "trust", "colours", "picture"}
+        self._stale = set(ALL)
         self._buffers: dict[str, QOpenGLBuffer] = {}
         self._textures: dict[str, int] = {}
         self._index_counts: dict[str, int] = {}
@@ -170,6 +176,7 @@ class HeightItem(GLGraphicsItem):
             self._buffers[part].bind()
             GL.glDrawElements(GL.GL_TRIANGLES, self._index_counts[part], GL.GL_UNSIGNED_INT, None)
             self._buffers[part].release()
+            self._draw_walls()
         for location in self._locations.values():
             if location >= 0:
                 GL.glDisableVertexAttribArray(location)
@@ -188,18 +195,22 @@ class HeightItem(GLGraphicsItem):
         if self._program is not None:
             GL.glDeleteProgram(self._program)
         self._buffers, self._textures, self._program = {}, {}, None
-        self._stale = {"grid", "z", "trust", "colours", "picture"}
+        self._stale = set(ALL)
 
     def _upload(self) -> None:
         if "grid" in self._stale:
             rows, columns = self._shape
             self._write("uv", _texture_coordinates(rows, columns))
+            self._write("wall uv", _wall_coordinates(rows, columns))
             for part, step in (("fine", 1), ("coarse", COARSE)):
                 indices = _triangles(rows, columns, step)
                 self._index_counts[part] = indices.size
                 self._write(part, indices, QOpenGLBuffer.Type.IndexBuffer)
         if "z" in self._stale:
             self._write("z", self._z, usage=QOpenGLBuffer.UsagePattern.DynamicDraw)
+            margin = COARSE
+            walls = _wall_heights(self._z[margin:-margin, margin:-margin])
+            self._write("wall z", walls, usage=QOpenGLBuffer.UsagePattern.DynamicDraw)
         if "trust" in self._stale:
             self._write("trust", self._trust, usage=QOpenGLBuffer.UsagePattern.DynamicDraw)
         if "colours" in self._stale:
@@ -263,6 +274,26 @@ class HeightItem(GLGraphicsItem):
         self._attribute("a_uv", 2, GL.GL_FLOAT, False, 0)
         self._buffers["uv"].release()
 
+    def _draw_walls(self) -> None:
+        """The four sides between the edge of the surface and the floor: a map looks like the block it was cut from."""
+        for name, location in self._locations.items():
+            if location >= 0 and name not in ("a_z", "a_uv"):
+                GL.glDisableVertexAttribArray(location)
+                GL.glVertexAttrib1f(location, 1.0)
+        self._buffers["wall z"].bind()
+        self._attribute("a_z", 1, GL.GL_FLOAT, False, 0)
+        self._buffers["wall uv"].bind()
+        self._attribute("a_uv", 2, GL.GL_FLOAT, False, 0)
+        self._buffers["wall uv"].release()
+        rows, columns = self._shape
+        place = GL.glGetUniformLocation(self._program, "u_wall")
+        first = 0
+        for count, light in ((columns, 0.8), (columns, 1.0), (rows, 1.25), (rows, 0.6)):
+            red, green, blue = (light * part for part in self.wall_colour)
+            GL.glUniform4f(place, red, green, blue, 1.0)
+            GL.glDrawArrays(GL.GL_TRIANGLE_STRIP, first, 2 * count)
+            first += 2 * count
+
     def _attribute(self, name: str, size: int, kind: int, normalised: bool, offset: int) -> None:
         location = self._locations[name]
         if location >= 0:  # a driver may drop an attribute that it finds to have no effect
@@ -284,6 +315,7 @@ class HeightItem(GLGraphicsItem):
         GL.glUniform2f(at("u_lift"), *self.lift)
         GL.glUniform1f(at("u_use_picture"), float(self.use_picture))
         GL.glUniform1f(at("u_hill_shade"), self.hill_shade)
+        GL.glUniform4f(at("u_wall"), 0.0, 0.0, 0.0, 0.0)
         GL.glUniform3f(at("u_light"), light.x(), light.y(), light.z())
         GL.glUniform3f(at("u_glint"), glint.x(), glint.y(), glint.z())
         for unit, name in enumerate(("colours", "picture")):
@@ -309,6 +341,28 @@ def _texture_coordinates(rows: int, columns: int) -> NDArray[np.float32]:
     uv[:, :columns, 0] = np.linspace(0.0, 1.0, columns, dtype=np.float32)
     uv[..., 1] = np.linspace(0.0, 1.0, rows, dtype=np.float32)[:, None]
     return uv
+
+
+def _edges(grid: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """First and last row, first and last column."""
+    return grid[0], grid[-1], grid[:, 0], grid[:, -1]
+
+
+def _wall_coordinates(rows: int, columns: int) -> NDArray[np.float32]:
+    """Column and row, 0 to 1, of the walls' vertices: along each edge, one above and one below."""
+    row, column = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
+    uv = np.stack((column, row), axis=-1).astype(np.float32)
+    return np.concatenate([np.repeat(edge, 2, axis=0) for edge in _edges(uv)])
+
+
+def _wall_heights(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Heights of the walls' vertices; there is no wall below a hole."""
+    walls = []
+    for edge in _edges(z):
+        wall = np.repeat(edge, 2)
+        wall[1::2] = np.where(edge == HOLE, HOLE, FLOOR)
+        walls.append(wall)
+    return np.concatenate(walls).astype(np.float32)
 
 
 def _triangles(rows: int, columns: int, step: int) -> NDArray[np.uint32]:

@@ -296,10 +296,10 @@ class ImageView(QWidget):
         if line is None:
             return
         ends = [(column + 0.5, row + 0.5) for row, column in line]
-        highlight = self.palette().color(QPalette.ColorRole.Highlight).lighter(125)
+        highlight = self.palette().color(QPalette.ColorRole.Highlight)
         self._line = pg.LineSegmentROI(
             ends,
-            pen=pg.mkPen(highlight, width=2),
+            pen=pg.mkPen(highlight, width=3),
             hoverPen=pg.mkPen("w", width=2),
             handlePen=pg.mkPen("w", width=1.5),
             handleHoverPen=pg.mkPen(highlight, width=2),

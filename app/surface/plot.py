@@ -18,6 +18,7 @@ class Plot(pg.PlotWidget):
         super().__init__(parent, background=None)
         item = self.getPlotItem()
         item.hideButtons()
+        item.layout.setContentsMargins(4, 4, 14, 6)
         item.setMenuEnabled(False)
         item.showGrid(x=True, y=True, alpha=0.12)
         self.setMouseEnabled(x=False, y=False)

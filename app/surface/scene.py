@@ -56,6 +56,8 @@ class SurfaceScene(GLViewWidget):
     left = Signal()
     failed = Signal(str)
     """Drawing does not work on this machine; the text is the driver's."""
+    _is_built = False
+    """Qt sends change events while the base class is still being built."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -87,6 +89,7 @@ class SurfaceScene(GLViewWidget):
         self._has_failed = False
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settle.timeout.connect(self._on_settled)
+        self._is_built = True
         self.apply_palette()
         self.reset_camera()
 
@@ -232,7 +235,12 @@ class SurfaceScene(GLViewWidget):
             self.apply_palette()
 
     def apply_palette(self) -> None:
-        self.setBackgroundColor(self.palette().color(QPalette.ColorRole.Base))
+        base, text = (self.palette().color(role) for role in (QPalette.ColorRole.Base, QPalette.ColorRole.Text))
+        self.setBackgroundColor(base)
+        if self._is_built:
+            mixed = (0.76 * b + 0.24 * t for b, t in zip(base.getRgbF()[:3], text.getRgbF()[:3], strict=True))
+            red, green, blue = mixed
+            self.item.wall_colour = (red, green, blue)
 
     # Drawing
 

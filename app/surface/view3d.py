@@ -26,7 +26,7 @@ Texture = Literal["height", "all_in_focus", "confidence"]
 LIVE_CELLS = {True: 256, False: 512}
 """Cells a side while the map grows, by whether the drawing is done in software."""
 SETTLED_CELLS = {True: 1024, False: 2048}
-RELIEF = 0.20
+RELIEF = 0.16
 """Height of the relief in units of the larger side, at the automatic exaggeration."""
 DIMMED = 90
 """Trust, 0 to 255, at which pixels are drawn that carry a flag."""
