@@ -8,8 +8,8 @@ import typer
 
 from app.terminal import complain
 from models.errors import ReliefscopeError
-from models.hdf5 import software_version
 from models.language import LANGUAGES, _, use_language
+from models.schema import software_version
 
 # Typer raises the errors of the click it was built with; this is their common base in every version.
 _CommandLineError = typer.BadParameter.__mro__[2]
@@ -64,7 +64,7 @@ def _choose_language(words: list[str]) -> list[str]:
 
 def _build() -> typer.Typer:
     """All commands, with help in the language in use."""
-    from app.commands import info, reconstruct
+    from app.commands import capture, info, reconstruct
 
     cli = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=False)
 
@@ -88,7 +88,7 @@ def _build() -> typer.Typer:
             print(f"reliefscope {software_version()}")
             raise typer.Exit
 
-    for group in (reconstruct, info):
+    for group in (capture, reconstruct, info):
         group.register(cli)
     return cli
 

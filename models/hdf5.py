@@ -7,33 +7,24 @@ the same file. HDF5 itself locks the file against other programs; a short confli
 
 import contextlib
 import errno
-import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from importlib import metadata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import h5py
 
 from models.atomic import write_error
 from models.errors import InputError, OutputError
 from models.language import _
-
-FORMAT = "reliefscope"
-SCHEMA_VERSION = 1
+from models.schema import check_schema
 
 _LOCK_PATIENCE_S = 2.0
 _one_at_a_time = threading.RLock()
 
-
-def software_version() -> str:
-    """Version of the installed program, written into every file."""
-    try:
-        return metadata.version("reliefscope")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+# What HDF5 raises for content that is missing or makes no sense.
+_DAMAGE: tuple[type[Exception], ...] = (OSError, KeyError, RuntimeError)
 
 
 @contextlib.contextmanager
@@ -43,38 +34,17 @@ def open_sample(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[h5py.Fil
     Raises InputError where it is missing, unreadable, foreign or of a newer schema, or in use by another
     program; OutputError where writing (``r+``) is refused.
     """
-    with _one_at_a_time, _opened(path, mode) as file:
-        _check_schema(file, path)
+    with _one_at_a_time:
         try:
-            yield file
-        except OSError as error:
-            if mode == "r+":
+            with _opened(path, mode) as file:
+                check_schema(file, path)
+                yield file
+        except _DAMAGE as error:
+            if mode == "r+" and isinstance(error, OSError):
                 raise write_error(path, error) from error
             raise InputError(
                 _("Cannot read {path}: the file is damaged ({reason}).").format(path=path, reason=error)
             ) from error
-
-
-def stamp(file: h5py.File) -> None:
-    """Mark a new file as ours. ``complete`` is false until everything else is in it."""
-    file.attrs["format"] = FORMAT
-    file.attrs["schema_version"] = SCHEMA_VERSION
-    file.attrs["software_version"] = software_version()
-    file.attrs["created"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    file.attrs["complete"] = False
-
-
-def write_json(group: h5py.Group, name: str, values: Mapping[str, Any]) -> None:
-    """A mapping as JSON text in a scalar data set: attributes end at 64 KiB, device logs do not."""
-    group[name] = json.dumps(dict(values), ensure_ascii=False, default=str)
-
-
-def read_json(group: h5py.Group, name: str) -> dict[str, Any]:
-    """The mapping stored by :func:`write_json`; empty where there is none."""
-    if name not in group:
-        return {}
-    values = json.loads(group[name].asstr()[()])
-    return values if isinstance(values, dict) else {}
 
 
 def _opened(path: Path, mode: str) -> h5py.File:
@@ -101,16 +71,3 @@ def _opened(path: Path, mode: str) -> h5py.File:
             raise InputError(
                 _("Cannot read {path}: it is not an HDF5 file or it is damaged.").format(path=path)
             ) from error
-
-
-def _check_schema(file: h5py.File, path: Path) -> None:
-    if file.attrs.get("format") != FORMAT or "schema_version" not in file.attrs:
-        raise InputError(_("{path} is an HDF5 file, but not one of Reliefscope.").format(path=path))
-    version = int(file.attrs["schema_version"])
-    if version > SCHEMA_VERSION:
-        raise InputError(
-            _(
-                "{path} was written by a newer Reliefscope (file version {version}; this program reads up to "
-                "{known}). Please update Reliefscope."
-            ).format(path=path, version=version, known=SCHEMA_VERSION)
-        )

@@ -4,7 +4,8 @@ Why a kill at any moment loses nothing: the file gets all its structure before t
 is allocated, every attribute exists, and the file takes its final name only after that has reached the
 disk. Adding a frame then overwrites reserved bytes and touches no HDF5 structure, so there is no moment
 at which the file is inconsistent. A frame counts as captured once its height is in ``/stack/z_um``, which
-is written after its image; frames that never arrived have NaN there.
+is written after its image; frames that never arrived have NaN there. Saving a height map later changes
+the group ``/reconstructions`` only, never what leads to the stack.
 """
 
 import contextlib
@@ -24,17 +25,25 @@ from numpy.typing import NDArray
 from models.atomic import check_space, check_writable, replacing, write_error
 from models.errors import Cancelled, InputError, OutputError
 from models.focal_stack import FocalStack, Optics, ZUnit
-from models.hdf5 import open_sample, read_json, stamp, write_json
+from models.hdf5 import open_sample
 from models.height_map import HeightMap
 from models.language import _
+from models.schema import (
+    COMPRESSION,
+    create_stack,
+    read_json,
+    read_optics,
+    read_reconstruction,
+    reserve_frames,
+    stamp,
+    write_reconstruction,
+)
 
 SAMPLE_SUFFIXES = (".h5", ".hdf5")
 
 _FRAMES_PER_FSYNC = 4
 """A power cut may cost this many of the last frames; a crash of the program costs none."""
 _STRUCTURE_BYTES = 1 << 20
-_COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-"""Built into every HDF5; without the byte shuffle camera noise does not compress at all."""
 
 _being_captured: set[Path] = set()
 
@@ -75,8 +84,8 @@ class StackWriter:
         with replacing(self.path) as temporary, h5py.File(temporary, "x") as file:
             stamp(file)
             shape = (frame_count, *self._image_shape)
-            stack = _create_stack(file, shape, self._dtype, pixel_um, optics, z_unit, metadata or {})
-            _create_reserved_frames(stack, shape, self._dtype)
+            stack = create_stack(file, shape, self._dtype, pixel_um, optics, z_unit, metadata or {})
+            reserve_frames(stack, shape, self._dtype)
         # HDF5's own cache stays out: it would hold frames back until the next flush.
         self._file = h5py.File(self.path, "r+", rdcc_nbytes=0)
         _being_captured.add(self.path)
@@ -142,7 +151,11 @@ class StackWriter:
         self.close()
 
     def _fsync(self) -> None:
-        os.fsync(self._file.id.get_vfd_handle())
+        descriptor = os.open(self.path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class StoredFrames:
@@ -235,8 +248,8 @@ def write_stack(
     with replacing(path) as temporary, h5py.File(temporary, "x") as file:
         stamp(file)
         shape, dtype = tuple(stack.frames.shape), np.dtype(stack.frames.dtype)
-        group = _create_stack(file, shape, dtype, stack.pixel_um, stack.optics, stack.z_unit, stack.metadata)
-        settings = _COMPRESSION if compressed else {}
+        group = create_stack(file, shape, dtype, stack.pixel_um, stack.optics, stack.z_unit, stack.metadata)
+        settings = COMPRESSION if compressed else {}
         frames = group.create_dataset("frames", shape, dtype, chunks=(1, *shape[1:]), **settings)
         group["z_um"][:] = group["z_requested_um"][:] = stack.z_um
         for index, (image, _z_um) in enumerate(stack):
@@ -274,7 +287,7 @@ def compress(path: str | Path, progress: Progress | None = None, cancel: threadi
             else:
                 old.copy(name, new)
         frames = new.create_dataset(
-            "frames", (n, *old["frames"].shape[1:]), old["frames"].dtype, chunks=old["frames"].chunks, **_COMPRESSION
+            "frames", (n, *old["frames"].shape[1:]), old["frames"].dtype, chunks=old["frames"].chunks, **COMPRESSION
         )
         for index in range(n):
             if cancel is not None and cancel.is_set():
@@ -307,7 +320,7 @@ def save_reconstruction(path: str | Path, height_map: HeightMap, name: str = "ma
     if not path.exists():
         with replacing(path) as temporary, h5py.File(temporary, "x") as file:
             stamp(file)
-            _write_reconstruction(file, height_map, name)
+            write_reconstruction(file, height_map, name)
             file.attrs.modify("complete", True)
         return
     sha256 = _stored_sha256(path)
@@ -318,10 +331,10 @@ def save_reconstruction(path: str | Path, height_map: HeightMap, name: str = "ma
     check_space(path, _map_bytes(height_map) + _STRUCTURE_BYTES)
     with open_sample(path, "r+") as file:
         waiting = f".{name}"
-        group = file.require_group("reconstructions")
+        group = file["reconstructions"]
         if waiting in group:  # left by a crash
             del group[waiting]
-        _write_reconstruction(file, height_map, waiting, provenance)
+        write_reconstruction(file, height_map, waiting, provenance)
         file.flush()
         if name in group:
             del group[name]
@@ -339,66 +352,19 @@ def load_reconstruction(path: str | Path, name: str = "main") -> HeightMap:
             )
         )
     with open_sample(path) as file:
-        group = file["reconstructions"][name]
-        pixel_um = group.attrs.get("pixel_um")
-        return HeightMap(
-            height_um=group["height_um"][:],
-            confidence=group["confidence"][:],
-            flags=group["flags"][:],
-            all_in_focus=group["all_in_focus"][:] if "all_in_focus" in group else None,
-            pixel_um=None if pixel_um is None else float(pixel_um),
-            z_unit=group.attrs["z_unit"],
-            method=group.attrs["method"],
-            parameters=read_json(group, "parameters"),
-            provenance=read_json(group, "provenance"),
-        )
+        return read_reconstruction(file["reconstructions"][name])
 
 
 def reconstruction_names(path: str | Path) -> list[str]:
     """Names of the height maps in the file, sorted."""
     with open_sample(Path(path)) as file:
-        return sorted(name for name in file.get("reconstructions", ()) if not name.startswith("."))
+        return sorted(name for name in file["reconstructions"] if not name.startswith("."))
 
 
 def has_stack(path: str | Path) -> bool:
     """False for a file that holds only height maps."""
     with open_sample(Path(path)) as file:
         return "stack" in file
-
-
-def _create_stack(
-    file: h5py.File,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    pixel_um: float | None,
-    optics: Optics | None,
-    z_unit: ZUnit,
-    metadata: Mapping[str, Any],
-) -> h5py.Group:
-    """``/stack`` with everything but the frames; heights are NaN until their frame is there."""
-    stack = file.create_group("stack")
-    stack.attrs["z_unit"] = z_unit
-    if pixel_um is not None:
-        stack.attrs["pixel_um"] = pixel_um
-    if optics is not None:
-        stack.attrs["magnification"] = optics.magnification
-        stack.attrs["na"] = optics.na
-        stack.attrs["wavelength_um"] = optics.wavelength_um
-        stack.attrs["refractive_index"] = optics.refractive_index
-    write_json(stack, "metadata", metadata)
-    for name in ("z_um", "z_requested_um", "time_s"):
-        stack[name] = np.full(shape[0], np.nan)
-    return stack
-
-
-def _create_reserved_frames(stack: h5py.Group, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """All chunks, one per frame, get their place in the file now and are not filled."""
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_chunk((1, *shape[1:]))
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    kind = h5py.h5t.py_create(dtype)
-    h5py.h5d.create(stack.id, b"frames", kind, h5py.h5s.create_simple(shape), layout)
 
 
 def _stack_group(file: h5py.File, path: Path) -> h5py.Group:
@@ -419,14 +385,6 @@ def _read_stack(file: h5py.File, path: Path) -> FocalStack:
     if n < 2:
         raise InputError(_("{path} holds {n} captured frame(s); at least 2 are needed.").format(path=path, n=n))
     attributes = stack.attrs
-    optics = None
-    if "magnification" in attributes:
-        optics = Optics(
-            magnification=float(attributes["magnification"]),
-            na=float(attributes["na"]),
-            wavelength_um=float(attributes["wavelength_um"]),
-            refractive_index=float(attributes["refractive_index"]),
-        )
     metadata = read_json(stack, "metadata")
     if "source" in metadata:  # imported from somewhere else
         metadata["origin"] = metadata["source"]
@@ -437,45 +395,24 @@ def _read_stack(file: h5py.File, path: Path) -> FocalStack:
         frames=StoredFrames(path, (n, *frames.shape[1:]), frames.dtype),
         z_um=z_um[:n],
         pixel_um=float(attributes["pixel_um"]) if "pixel_um" in attributes else None,
-        optics=optics,
+        optics=read_optics(stack),
         z_unit=attributes["z_unit"],
         metadata=metadata,
     )
 
 
 def _stored_sha256(path: Path) -> str | None:
-    """SHA-256 of the stack in the file, kept in an attribute once it has been computed."""
+    """SHA-256 of the stack in the file, None without one; kept beside the maps once it has been computed."""
     if not has_stack(path):
         return None
     stack = open_stack(path)
     with open_sample(path) as file:
-        known = file["stack"].attrs.get("sha256")
+        known = file["reconstructions"].attrs.get("stack_sha256")
     if known is None:
         known = stack_sha256(stack)
         with open_sample(path, "r+") as file:
-            file["stack"].attrs["sha256"] = known
+            file["reconstructions"].attrs["stack_sha256"] = known
     return str(known)
-
-
-def _write_reconstruction(
-    file: h5py.File, height_map: HeightMap, name: str, provenance: Mapping[str, Any] | None = None
-) -> None:
-    group = file.create_group(f"reconstructions/{name}")
-    group.attrs["z_unit"] = height_map.z_unit
-    group.attrs["method"] = height_map.method
-    if height_map.pixel_um is not None:
-        group.attrs["pixel_um"] = height_map.pixel_um
-    write_json(group, "parameters", height_map.parameters)
-    write_json(group, "provenance", height_map.provenance if provenance is None else provenance)
-    images: dict[str, NDArray[Any]] = {
-        "height_um": height_map.height_um,
-        "confidence": height_map.confidence,
-        "flags": height_map.flags,
-    }
-    if height_map.all_in_focus is not None:
-        images["all_in_focus"] = height_map.all_in_focus
-    for key, image in images.items():
-        group.create_dataset(key, data=image, chunks=image.shape, **_COMPRESSION)
 
 
 def _map_bytes(height_map: HeightMap) -> int:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from models.errors import InputError
 from models.focal_stack import ZUnit
 from models.formats.mesh import calibrated
-from models.hdf5 import software_version
 from models.height_map import HeightMap
 from models.language import _
+from models.schema import software_version
 from models.storage import SAMPLE_SUFFIXES, load_reconstruction
 
 NUMBER_SUFFIXES = (".tif", ".tiff", ".npy", ".csv", ".x3p")
