@@ -115,12 +115,15 @@ def _curve(measured: dict[float, float]) -> tuple[Curve, Curve]:
 
 def _doubt(curve: Curve) -> str:
     """Why the highest point of this curve is no focus, or an empty text."""
+    blurred = _("No height is clearly sharper than the others: more light, or a place with more texture, may help.")
     best = int(np.argmax(curve))
+    least = LEAST_PROMINENCE * curve[best]
+    if curve[best] - curve.min() <= least:
+        return blurred
     if best in (0, len(curve) - 1):
         return _("The picture gets sharper up to the end of the range: widen the range or move the sample.")
-    floor = max(curve[:best].min(), curve[best + 1 :].min())
-    if curve[best] - floor < LEAST_PROMINENCE * curve[best]:
-        return _("No height is clearly sharper than the others: more light, or a place with more texture, may help.")
+    if curve[best] - max(curve[:best].min(), curve[best + 1 :].min()) <= least:
+        return blurred
     return ""
 
 

@@ -71,18 +71,18 @@ class SimulatedCamera:
 
     def apply(self, settings: CameraSettings) -> None:
         for what, value, (low, high) in (
-            (_("exposure of {value:g} ms"), settings.exposure_ms, self.ranges.exposure_ms),
-            (_("gain of {value:g}"), settings.gain, self.ranges.gain),
+            (_("an exposure of {value:g} ms"), settings.exposure_ms, self.ranges.exposure_ms),
+            (_("a gain of {value:g}"), settings.gain, self.ranges.gain),
         ):
             if not low <= value <= high:
                 raise CameraError(
-                    _("{camera}: an {what} is not possible; choose {low:g} to {high:g}.").format(
+                    _("{camera} cannot do {what}; choose {low:g} to {high:g}.").format(
                         camera=self.name, what=what.format(value=value), low=low, high=high
                     )
                 )
         if settings.bit_depth not in self.ranges.bit_depths:
             raise CameraError(
-                _("{camera}: {depth} bit is not possible; choose one of {depths}.").format(
+                _("{camera} cannot do {depth} bit; choose one of {depths}.").format(
                     camera=self.name,
                     depth=settings.bit_depth,
                     depths=", ".join(str(depth) for depth in self.ranges.bit_depths),
