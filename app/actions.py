@@ -35,51 +35,175 @@ MENUS: dict[str, str] = {
 }
 
 ACTIONS: tuple[ActionSpec, ...] = (
-    ActionSpec("open", "file", N_("Open…"), N_("Open a stack: TIFF, .h5 or video"), "Ctrl+O", "open"),
-    ActionSpec("open_folder", "file", N_("Open Folder…"), N_("Open a folder of images as a stack"), "Ctrl+Shift+O", "folder"),
-    ActionSpec("export", "file", N_("Export Height Map…"), N_("Write the height map to a file, by its suffix"), "Ctrl+E", "export"),
-    ActionSpec("close", "file", N_("Close Stack"), N_("Close what is open"), "Ctrl+W", "close"),
-    ActionSpec("captures_folder", "file", N_("Captures Folder…"), N_("Choose where new captures are kept"), "Ctrl+Shift+C", "folder"),
-    ActionSpec("quit", "file", N_("Quit"), N_("Leave Reliefscope"), "Ctrl+Q", "quit"),
-    ActionSpec("capture", "view", N_("Capture"), N_("Live view, stage, camera and stack"), "Ctrl+1", "capture", True, "workspace"),
-    ActionSpec("surface", "view", N_("Surface"), N_("The height map in 3D and 2D, with profiles"), "Ctrl+2", "surface", True, "workspace"),
-    ActionSpec("label", "view", N_("Label"), N_("Align, fuse and correct reference heights"), "Ctrl+3", "label", True, "workspace"),
-    ActionSpec("inspect", "view", N_("Inspect"), N_("Measure roll cells and roughness"), "Ctrl+4", "inspect", True, "workspace"),
-    ActionSpec("light_theme", "view", N_("Light Theme"), N_("Bright surroundings: dark text on a light window"), "Ctrl+Shift+T", "theme", True),
-    ActionSpec("full_screen", "view", N_("Full Screen"), N_("Use the whole screen"), "F11", "fullscreen", True),
-    ActionSpec("reset_layout", "view", N_("Reset Layout"), N_("Put every panel back to its place"), "Ctrl+Shift+R", "layout"),
-    ActionSpec("stop", "stage", N_("Stop"), N_("Halt the stage at once and keep it still until it is released"), "Esc", "stop"),
-    ActionSpec("release", "stage", N_("Release"), N_("Let the stage move again after a stop"), "Shift+Esc", "release"),
-    ActionSpec("stage_up", "stage", N_("Up One Step"), N_("Move the plane in focus up by the chosen step"), "PgUp", "up"),
-    ActionSpec("stage_down", "stage", N_("Down One Step"), N_("Move the plane in focus down by the chosen step"), "PgDown", "down"),
-    ActionSpec("step_fine", "stage", N_("Fine Step"), N_("Jog in fine steps"), "Alt+1", "step", True, "step"),
-    ActionSpec("step_medium", "stage", N_("Medium Step"), N_("Jog in medium steps"), "Alt+2", "step", True, "step"),
-    ActionSpec("step_coarse", "stage", N_("Coarse Step"), N_("Jog in coarse steps"), "Alt+3", "step", True, "step"),
-    ActionSpec("go_to", "stage", N_("Go to Height"), N_("Type the height to move to"), "Ctrl+G", "goto"),
-    ActionSpec("autofocus", "stage", N_("Autofocus"), N_("Search the sharpest plane between top and bottom of the stack"), "F8", "focus"),
-    ActionSpec("connect", "camera", N_("Connect Microscope"), N_("Open the chosen stage and camera; nothing moves"), "Ctrl+D", "connect"),
-    ActionSpec("disconnect", "camera", N_("Disconnect"), N_("Release stage and camera"), "Ctrl+Shift+D", "disconnect"),
-    ActionSpec("live", "camera", N_("Live View"), N_("Show what the camera sees"), "Ctrl+L", "live", True),
-    ActionSpec("auto_contrast", "camera", N_("Auto Contrast"), N_("Stretch the display to the picture; the data stay as they are"), "Ctrl+Shift+A", "contrast", True),
-    ActionSpec("auto_exposure", "camera", N_("Auto Exposure"), N_("Find the exposure that fills the range without clipping"), "Ctrl+Shift+E", "exposure"),
-    ActionSpec("snapshot", "camera", N_("Save Picture…"), N_("Save the live picture, unchanged, as a file"), "Ctrl+Shift+S", "snapshot"),
-    ActionSpec("set_top", "stack", N_("Set Top Here"), N_("The top of the stack is the present height"), "Ctrl+T", "top"),
-    ActionSpec("set_bottom", "stack", N_("Set Bottom Here"), N_("The bottom of the stack is the present height"), "Ctrl+B", "bottom"),
-    ActionSpec("use_depth_of_field", "stack", N_("Step from Depth of Field"), N_("Half of the depth of field of the objective as step"), "Ctrl+Shift+F", "depth"),
-    ActionSpec("start", "stack", N_("Start Capture"), N_("Capture the stack and reconstruct it on the way"), "F9", "start"),
-    ActionSpec("cancel", "stack", N_("Cancel"), N_("End the running task; frames already captured are kept"), "Ctrl+.", "cancel"),
-    ActionSpec("reconstruct", "reconstruct", N_("Reconstruct Again"), N_("Compute the height map of the open stack anew"), "F5", "reconstruct"),
-    ActionSpec("set_scale", "reconstruct", N_("Step and Pixel Size…"), N_("Give or correct the scale of the open stack"), "Ctrl+Shift+Z", "scale"),
-    ActionSpec("align", "reconstruct", N_("Align Frames"), N_("Remove sideways drift between the frames"), "Ctrl+Shift+L", "align", True),
-    ActionSpec("smooth", "reconstruct", N_("Regularise"), N_("Let confident neighbours decide where focus is weak"), "Ctrl+Shift+M", "smooth", True),
-    ActionSpec("palette", "help", N_("Find Action…"), N_("Type what you want to do"), "Ctrl+K", "palette"),
-    ActionSpec("shortcuts", "help", N_("Keyboard Shortcuts"), N_("All shortcuts on one page"), "F1", "keyboard"),
-    ActionSpec("log", "help", N_("Open Log Folder"), N_("What the program wrote down, for questions to support"), "Ctrl+Shift+G", "log"),
-    ActionSpec("about", "help", N_("About Reliefscope"), N_("Version and licence"), "Shift+F1", "about"),
+    ActionSpec(
+        "open", "file", N_("Open…"),
+        N_("Open a stack: TIFF, .h5 or video"), "Ctrl+O", "open",
+    ),
+    ActionSpec(
+        "open_folder", "file", N_("Open Folder…"),
+        N_("Open a folder of images as a stack"), "Ctrl+Shift+O", "folder",
+    ),
+    ActionSpec(
+        "export", "file", N_("Export Height Map…"),
+        N_("Write the height map to a file, by its suffix"), "Ctrl+E", "export",
+    ),
+    ActionSpec(
+        "close", "file", N_("Close Stack"),
+        N_("Close what is open"), "Ctrl+W", "close",
+    ),
+    ActionSpec(
+        "captures_folder", "file", N_("Captures Folder…"),
+        N_("Choose where new captures are kept"), "Ctrl+Shift+C", "folder",
+    ),
+    ActionSpec(
+        "quit", "file", N_("Quit"),
+        N_("Leave Reliefscope"), "Ctrl+Q", "quit",
+    ),
+    ActionSpec(
+        "capture", "view", N_("Capture"),
+        N_("Live view, stage, camera and stack"), "Ctrl+1", "capture", True, "workspace",
+    ),
+    ActionSpec(
+        "surface", "view", N_("Surface"),
+        N_("The height map in 3D and 2D, with profiles"), "Ctrl+2", "surface", True, "workspace",
+    ),
+    ActionSpec(
+        "label", "view", N_("Label"),
+        N_("Align, fuse and correct reference heights"), "Ctrl+3", "label", True, "workspace",
+    ),
+    ActionSpec(
+        "inspect", "view", N_("Inspect"),
+        N_("Measure roll cells and roughness"), "Ctrl+4", "inspect", True, "workspace",
+    ),
+    ActionSpec(
+        "light_theme", "view", N_("Light Theme"),
+        N_("Bright surroundings: dark text on a light window"), "Ctrl+Shift+T", "theme", True,
+    ),
+    ActionSpec(
+        "full_screen", "view", N_("Full Screen"),
+        N_("Use the whole screen"), "F11", "fullscreen", True,
+    ),
+    ActionSpec(
+        "reset_layout", "view", N_("Reset Layout"),
+        N_("Put every panel back to its place"), "Ctrl+Shift+R", "layout",
+    ),
+    ActionSpec(
+        "stop", "stage", N_("Stop"),
+        N_("Halt the stage at once and keep it still until it is released"), "Esc", "stop",
+    ),
+    ActionSpec(
+        "release", "stage", N_("Release"),
+        N_("Let the stage move again after a stop"), "Shift+Esc", "release",
+    ),
+    ActionSpec(
+        "stage_up", "stage", N_("Up One Step"),
+        N_("Move the plane in focus up by the chosen step"), "PgUp", "up",
+    ),
+    ActionSpec(
+        "stage_down", "stage", N_("Down One Step"),
+        N_("Move the plane in focus down by the chosen step"), "PgDown", "down",
+    ),
+    ActionSpec(
+        "step_fine", "stage", N_("Fine Step"),
+        N_("Jog in fine steps"), "Alt+1", "step", True, "step",
+    ),
+    ActionSpec(
+        "step_medium", "stage", N_("Medium Step"),
+        N_("Jog in medium steps"), "Alt+2", "step", True, "step",
+    ),
+    ActionSpec(
+        "step_coarse", "stage", N_("Coarse Step"),
+        N_("Jog in coarse steps"), "Alt+3", "step", True, "step",
+    ),
+    ActionSpec(
+        "go_to", "stage", N_("Go to Height"),
+        N_("Type the height to move to"), "Ctrl+G", "goto",
+    ),
+    ActionSpec(
+        "autofocus", "stage", N_("Autofocus"),
+        N_("Search the sharpest plane between top and bottom of the stack"), "F8", "focus",
+    ),
+    ActionSpec(
+        "connect", "camera", N_("Connect Microscope"),
+        N_("Open the chosen stage and camera; nothing moves"), "Ctrl+D", "connect",
+    ),
+    ActionSpec(
+        "disconnect", "camera", N_("Disconnect"),
+        N_("Release stage and camera"), "Ctrl+Shift+D", "disconnect",
+    ),
+    ActionSpec(
+        "live", "camera", N_("Live View"),
+        N_("Show what the camera sees"), "Ctrl+L", "live", True,
+    ),
+    ActionSpec(
+        "auto_contrast", "camera", N_("Auto Contrast"),
+        N_("Stretch the display to the picture; the data stay as they are"), "Ctrl+Shift+A", "contrast", True,
+    ),
+    ActionSpec(
+        "auto_exposure", "camera", N_("Auto Exposure"),
+        N_("Find the exposure that fills the range without clipping"), "Ctrl+Shift+E", "exposure",
+    ),
+    ActionSpec(
+        "snapshot", "camera", N_("Save Picture…"),
+        N_("Save the live picture, unchanged, as a file"), "Ctrl+Shift+S", "snapshot",
+    ),
+    ActionSpec(
+        "set_top", "stack", N_("Set Top Here"),
+        N_("The top of the stack is the present height"), "Ctrl+T", "top",
+    ),
+    ActionSpec(
+        "set_bottom", "stack", N_("Set Bottom Here"),
+        N_("The bottom of the stack is the present height"), "Ctrl+B", "bottom",
+    ),
+    ActionSpec(
+        "use_depth_of_field", "stack", N_("Step from Depth of Field"),
+        N_("Half of the depth of field of the objective as step"), "Ctrl+Shift+F", "depth",
+    ),
+    ActionSpec(
+        "start", "stack", N_("Start Capture"),
+        N_("Capture the stack and reconstruct it on the way"), "F9", "start",
+    ),
+    ActionSpec(
+        "cancel", "stack", N_("Cancel"),
+        N_("End the running task; frames already captured are kept"), "Ctrl+.", "cancel",
+    ),
+    ActionSpec(
+        "reconstruct", "reconstruct", N_("Reconstruct Again"),
+        N_("Compute the height map of the open stack anew"), "F5", "reconstruct",
+    ),
+    ActionSpec(
+        "set_scale", "reconstruct", N_("Step and Pixel Size…"),
+        N_("Give or correct the scale of the open stack"), "Ctrl+Shift+Z", "scale",
+    ),
+    ActionSpec(
+        "align", "reconstruct", N_("Align Frames"),
+        N_("Remove sideways drift between the frames"), "Ctrl+Shift+L", "align", True,
+    ),
+    ActionSpec(
+        "smooth", "reconstruct", N_("Regularise"),
+        N_("Let confident neighbours decide where focus is weak"), "Ctrl+Shift+M", "smooth", True,
+    ),
+    ActionSpec(
+        "palette", "help", N_("Find Action…"),
+        N_("Type what you want to do"), "Ctrl+K", "palette",
+    ),
+    ActionSpec(
+        "shortcuts", "help", N_("Keyboard Shortcuts"),
+        N_("All shortcuts on one page"), "F1", "keyboard",
+    ),
+    ActionSpec(
+        "log", "help", N_("Open Log Folder"),
+        N_("What the program wrote down, for questions to support"), "Ctrl+Shift+G", "log",
+    ),
+    ActionSpec(
+        "about", "help", N_("About Reliefscope"),
+        N_("Version and licence"), "Shift+F1", "about",
+    ),
 )  # fmt: skip
 
 AFTER_LINE = frozenset(
-    ["close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "live", "auto_contrast", "snapshot", "use_depth_of_field", "start", "align", "shortcuts"]
+    ("close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "live", "auto_contrast", "snapshot")
+    + ("use_depth_of_field", "start", "align", "shortcuts")
 )
 """A menu draws a line above these."""
 

@@ -41,6 +41,11 @@ class Document(QObject):
         self.height_map = height_map
         self.heightMapChanged.emit()
 
+    def take_map_of(self, stack: FocalStack, height_map: HeightMap) -> None:
+        """A map computed from ``stack``, which got another scale meanwhile. Of any other stack: ignored."""
+        if self.stack is not None and self.stack.frames is stack.frames:
+            self.set_height_map(rescaled_map(height_map, stack, self.stack))
+
     def close(self) -> None:
         self.set_stack(None)
 

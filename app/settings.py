@@ -22,15 +22,25 @@ RECENT_FILES = 10
 
 
 def home() -> Path:
-    """The folder of settings and logs; RELIEFSCOPE_HOME moves it elsewhere."""
-    return Path(os.environ.get("RELIEFSCOPE_HOME") or platformdirs.user_config_dir("Reliefscope", appauthor=False))
+    """The folder of the settings; RELIEFSCOPE_HOME moves it, the log and the captures elsewhere."""
+    return _moved_home() or Path(platformdirs.user_config_dir("Reliefscope", appauthor=False))
+
+
+def log_folder() -> Path:
+    """Where the log files are."""
+    moved = _moved_home()
+    return moved / "log" if moved else Path(platformdirs.user_log_dir("Reliefscope", appauthor=False))
 
 
 def default_captures_folder() -> Path:
     """Where captures go until the user chooses a folder."""
-    if os.environ.get("RELIEFSCOPE_HOME"):
-        return home() / "captures"
-    return Path(platformdirs.user_documents_dir()) / "Reliefscope"
+    moved = _moved_home()
+    return moved / "captures" if moved else Path(platformdirs.user_documents_dir()) / "Reliefscope"
+
+
+def _moved_home() -> Path | None:
+    name = os.environ.get("RELIEFSCOPE_HOME")
+    return Path(name) if name else None
 
 
 class Settings(BaseModel):

@@ -52,7 +52,6 @@ class GrowingMap(QObject):
         )
         self._newest = Latest()
         self._abandoned = threading.Event()
-        self.drift_px = 0.0
         self._thread = threading.Thread(target=self._run, name="growing map", daemon=True)
         self._thread.start()
 
@@ -79,6 +78,16 @@ class GrowingMap(QObject):
         self._abandoned.set()
         self._thread.join(JOIN_SECONDS)
 
+    @property
+    def drift_px(self) -> NDArray[np.float64]:
+        """(n, 2) row and column drift of each frame so far against the first."""
+        return self._streaming.drift_px
+
+    @property
+    def magnification(self) -> NDArray[np.float64]:
+        """(n,) scale of each frame against the first."""
+        return self._streaming.magnification
+
     def take(self) -> HeightMap | None:
         """The newest map, once."""
         value: HeightMap | None = self._newest.take()
@@ -104,7 +113,6 @@ class GrowingMap(QObject):
                     self.finished.emit(self._streaming.finish())
                 return
             self._streaming.add(*item)
-            self.drift_px = float(np.abs(self._streaming.drift_px).max(initial=0.0))
             begun_s = time.monotonic()
             if self._streaming.frame_count >= 2 and begun_s >= next_map_s:
                 was_read = self._newest.put(self._streaming.height_map())

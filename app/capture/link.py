@@ -5,6 +5,7 @@ except STOP, which goes straight to the stage from wherever it is asked for.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardware.autofocus import autofocus
 from PySide6.QtCore import QObject, Signal
 
 from app.capture.picture import LivePicture, SteadyLevels, look_at, white_of
 from app.workers import DeviceThread, Latest
+from hardware.autofocus import autofocus
 from hardware.camera import CameraError, CameraRanges, CameraSettings
 from hardware.profile import Microscope, load_profile, open_microscope
 from hardware.stage import StageError, StageStopped
-from hardware.sweep import Frame, SweepPlan, capture
+from hardware.sweep import Estimate, Frame, SweepPlan, capture
 from models.errors import Cancelled, ReliefscopeError
 from models.focal_stack import Optics
 from models.language import _
@@ -147,6 +148,21 @@ class MicroscopeLink(QObject):
         self.disconnect()
         self._thread.close()
 
+    def estimate(self, plan: SweepPlan) -> Estimate | None:
+        """Time and disk space of a capture; None while no microscope is connected."""
+        if self._microscope is None:
+            return None
+        axis, camera = self._microscope.axis, self._microscope.camera
+        picture_s = 1 / self.fps if self.fps else None
+        return plan.estimate(axis.speed_um_s, camera, axis=axis, picture_s=picture_s)
+
+    def frame_bytes(self) -> int:
+        """Size of one picture in memory."""
+        if self._microscope is None:
+            return 0
+        camera = self._microscope.camera
+        return math.prod(camera.image_shape) * camera.dtype.itemsize
+
     # --- looking
 
     def set_live(self, on: bool) -> None:
@@ -263,6 +279,11 @@ class MicroscopeLink(QObject):
                 self._job_done.emit("move")
 
         self._thread.post(job)
+
+    def poll(self) -> None:
+        """Look where the stage is while it moves; the axis answers at once with its latest reading."""
+        if self._microscope is not None and (self._target_um is not None or self.busy == "focus"):
+            self._on_position(self._microscope.axis.position_um())
 
     # --- long tasks
 

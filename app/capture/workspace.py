@@ -1,0 +1,452 @@
+"""The Capture workspace: set up a stack, capture it, watch its height map grow."""
+
+import logging
+import re
+from datetime import datetime
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, Qt, Signal
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import (
+    QComboBox,
+    QDockWidget,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMainWindow,
+    QScrollArea,
+    QStackedWidget,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.actions import Actions
+from app.capture.camera_panel import CameraPanel
+from app.capture.growing_map import GrowingMap
+from app.capture.link import CaptureEnd, MicroscopeLink
+from app.capture.live_view import LiveView
+from app.capture.stack_panel import StackPanel, StackSetup
+from app.capture.stage_panel import StagePanel
+from app.empty_state import EmptyState
+from app.fields import Section, hint
+from app.settings import Settings
+from app.status_line import free_bytes
+from app.surface.image_view import ImageView
+from app.surface.reconstruction_panel import ReconstructionPanel
+from app.surface.view3d import SurfaceView
+from app.theme import set_role
+from app.top_bar import ActionButton
+from hardware.profile import load_profile, profile_names
+from hardware.sweep import Frame
+from models.errors import ReliefscopeError
+from models.height_map import HeightMap
+from models.language import _
+
+log = logging.getLogger(__name__)
+
+COLUMN_WIDTH = 316
+
+
+class CaptureWorkspace(QWidget):
+    """Shows a :class:`MicroscopeLink`. ``captured``: (path, height map or None) of a finished capture."""
+
+    captured = Signal(object, object)
+    told = Signal(str)
+    failed = Signal(str, object)
+
+    def __init__(self, link: MicroscopeLink, actions: Actions, settings: Settings) -> None:
+        super().__init__()
+        self._link, self._actions, self._settings = link, actions, settings
+        self._map: GrowingMap | None = None
+        self._end: CaptureEnd | None = None
+        self._final: HeightMap | None = None
+        self.profile = QComboBox()
+        self.camera = CameraPanel(actions)
+        self.stage = StagePanel(actions, settings.jog_steps_um, settings.jog_step)
+        self.stack = StackPanel(actions, link.estimate, lambda: free_bytes(settings.captures_folder))
+        self.reconstruction = ReconstructionPanel()
+        self.reconstruction.start.hide()
+        self.sample = QLineEdit()
+        self.live = LiveView()
+        self.surface = SurfaceView()
+        self.height_image = ImageView()
+        self.start = ActionButton(actions["start"], role="primary")
+        self.cancel = ActionButton(actions["cancel"])
+        self._start_hint = hint()
+        self._desk = QMainWindow()
+        self._pages = QStackedWidget()
+        self._arrange()
+        self._connect()
+        self.reconstruction.setValue(settings.reconstruction)
+        self.stack.set_value(
+            StackSetup(by_step=settings.by_step, step_um=settings.step_um, frame_count=settings.frame_count)
+        )
+        self._show_device()
+        self._show_settings()
+        self._show_position()
+        self._show_busy()
+
+    # --- layout
+
+    def _arrange(self) -> None:
+        for name in profile_names():
+            self.profile.addItem(_(load_profile(name).title), name)
+        chosen = self.profile.findData(self._settings.profile)
+        self.profile.setCurrentIndex(max(0, chosen))
+        self.profile.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.profile.setAccessibleName(_("Microscope"))
+        self.sample.setPlaceholderText(_("Name of the sample"))
+        self.sample.setToolTip(_("The file is named after it and the time"))
+        self._connect_button = ActionButton(self._actions["connect"], role="primary", text=_("Connect"))
+        self._disconnect_button = ActionButton(self._actions["disconnect"])
+        microscope = QWidget()
+        row = QHBoxLayout(microscope)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.profile, 1)
+        row.addWidget(self._connect_button)
+        row.addWidget(self._disconnect_button)
+
+        column = QWidget()
+        set_role(column, "panel")
+        inside = QVBoxLayout(column)
+        inside.setContentsMargins(12, 8, 12, 12)
+        inside.setSpacing(12)
+        self.sections = [
+            Section(_("Microscope"), microscope),
+            Section(_("Stage"), self.stage),
+            Section(_("Stack"), self.stack),
+            Section(_("Camera"), self.camera),
+            Section(_("Reconstruction"), self.reconstruction),
+        ]
+        for section in self.sections:
+            inside.addWidget(section)
+        inside.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(column)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+
+        foot = QFrame()
+        set_role(foot, "status")
+        foot_column = QVBoxLayout(foot)
+        foot_column.setContentsMargins(12, 8, 12, 10)
+        foot_column.setSpacing(8)
+        foot_column.addWidget(self.sample)
+        foot_column.addWidget(self.start)
+        foot_column.addWidget(self.cancel)
+        foot_column.addWidget(self._start_hint)
+
+        controls = QWidget()
+        controls_column = QVBoxLayout(controls)
+        controls_column.setContentsMargins(0, 0, 0, 0)
+        controls_column.setSpacing(0)
+        controls_column.addWidget(scroll, 1)
+        controls_column.addWidget(foot)
+        controls.setMinimumWidth(COLUMN_WIDTH)
+
+        self._pages.addWidget(
+            EmptyState(
+                "live",
+                _("No microscope connected"),
+                _("Connect the microscope on the left, or open a stack that exists already: a folder of images, "
+                  "a TIFF, an .h5 or a video. You can also drop it here."),
+                actions=(self._actions["connect"], self._actions["open"], self._actions["open_folder"]),
+            )
+        )  # fmt: skip
+        self._pages.addWidget(self.live)
+        self._desk.setCentralWidget(self._pages)
+
+        self.surface.set_empty_text(_("The height map grows here during a capture."))
+        self.height_image.set_empty_text(_("The height map grows here during a capture."))
+        self.maps = QTabWidget()
+        self.maps.addTab(self.surface, _("3D"))
+        self.maps.addTab(self.height_image, _("2D"))
+        self.maps.setDocumentMode(True)
+        self._map_state = QLabel()
+        set_role(self._map_state, "hint")
+        self._map_state.setContentsMargins(0, 0, 12, 0)
+        self.maps.setCornerWidget(self._map_state)
+
+        self._dock("capture-controls", _("Controls"), controls, Qt.DockWidgetArea.LeftDockWidgetArea)
+        maps = self._dock("capture-map", _("Height map"), self.maps, Qt.DockWidgetArea.RightDockWidgetArea)
+        self._desk.resizeDocks([maps], [520], Qt.Orientation.Horizontal)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self._desk)
+
+    def _dock(self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title)
+        dock.setObjectName(name)
+        dock.setWidget(content)
+        # The parts name themselves: a title bar over each would cost the picture a line.
+        dock.setTitleBarWidget(QWidget())
+        dock.topLevelChanged.connect(lambda floating: dock.setTitleBarWidget(None if floating else QWidget()))
+        self._desk.addDockWidget(area, dock)
+        return dock
+
+    def save_layout(self) -> QByteArray:
+        return self._desk.saveState()
+
+    def restore_layout(self, layout: QByteArray) -> bool:
+        return self._desk.restoreState(layout)
+
+    def dock_actions(self) -> list[QAction]:
+        """Actions that show and hide the parts, for a menu."""
+        return [dock.toggleViewAction() for dock in self._desk.findChildren(QDockWidget)]
+
+    # --- wiring
+
+    def _connect(self) -> None:
+        link, actions = self._link, self._actions
+        link.deviceChanged.connect(self._show_device)
+        link.settingsChanged.connect(self._show_settings)
+        link.moved.connect(self._show_position)
+        link.busyChanged.connect(self._show_busy)
+        link.stoppedChanged.connect(self._show_busy)
+        link.liveChanged.connect(self._show_live)
+        link.pictureReady.connect(self._show_picture)
+        link.focusFound.connect(self._show_focus)
+        link.captureEnded.connect(self._on_capture_ended)
+        self.stage.jogged.connect(lambda dz_um, repeated: link.jog(dz_um, repeated=repeated))
+        self.stage.heightChosen.connect(link.move_to)
+        self.stage.stepsChanged.connect(self._remember_steps)
+        self.live.stepped.connect(self.stage.jog)
+        self.camera.settingsChosen.connect(link.apply)
+        self.stack.setupChanged.connect(self._on_setup_changed)
+        self.profile.activated.connect(lambda _index: self.connect_microscope())
+        actions.connect_to(
+            connect=self.connect_microscope,
+            disconnect=link.disconnect,
+            live=link.set_live,
+            auto_contrast=link.set_auto_contrast,
+            auto_exposure=link.auto_exposure,
+            autofocus=self.autofocus,
+            start=self.start_capture,
+        )
+
+    def connect_microscope(self) -> None:
+        """Open the microscope that is chosen in the list."""
+        self._settings.profile = self.profile.currentData()
+        remembered = self._link.settings.model_copy(
+            update={"exposure_ms": self._settings.exposure_ms, "gain": self._settings.gain,
+                    "bit_depth": self._settings.bit_depth}
+        )  # fmt: skip
+        same = "exposure_ms" in self._settings.model_fields_set
+        self._link.connect_to(self._settings.profile, remembered if same else None)
+
+    def autofocus(self) -> None:
+        """Between the ends of the stack where they are set, otherwise around the present height."""
+        device, z_um, setup = self._link.device, self._link.z_um, self.stack.value()
+        if device is None or z_um is None:
+            return
+        low, high = device.limits_um
+        if setup.top_um is not None and setup.bottom_um is not None and setup.top_um > setup.bottom_um:
+            low, high = max(low, setup.bottom_um), min(high, setup.top_um)
+        else:
+            low, high = max(low, z_um - FOCUS_RANGE_UM), min(high, z_um + FOCUS_RANGE_UM)
+        self._link.focus(low, high, self.depth_of_field_um() or FOCUS_STEP_UM)
+
+    def depth_of_field_um(self) -> float | None:
+        device = self._link.device
+        if device is None or device.optics is None or device.pixel_um is None:
+            return None
+        return device.optics.depth_of_field_um(device.pixel_um)
+
+    # --- capture
+
+    def start_capture(self) -> None:
+        """Capture the stack as set up, into a new file in the captures folder."""
+        plan, device = self.stack.plan(), self._link.device
+        if plan is None or device is None or self._link.busy:
+            return
+        path = self._new_path()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.failed.emit("", ReliefscopeError(
+                _("The folder {path} cannot be made: {error}. Choose another one under File, Captures Folder.").format(
+                    path=path.parent, error=error.strerror or error)))  # fmt: skip
+            return
+        self._final, self._end = None, None
+        self._drop_map()
+        self.surface.set_height_map(None)
+        self.height_image.set_height_map(None)
+        self._map = growing = GrowingMap(
+            self._settings.reconstruction,
+            frame_bytes=self._link.frame_bytes(),
+            pixel_um=device.pixel_um,
+            provenance={"file": path.name, "device": device.name},
+            parent=self,
+        )
+        growing.grown.connect(self._show_growing)
+        growing.finished.connect(self._on_map_finished)
+        growing.failed.connect(lambda error: self._on_map_failed(error))
+        self._map_state.setText(_("growing"))
+
+        def take(frame: Frame) -> None:
+            growing.add(frame.image, frame.z_measured_um)
+
+        self._link.capture(plan, path, metadata={"sample": self.sample.text().strip()}, on_frame=take)
+
+    def _new_path(self) -> Path:
+        name = re.sub(r"[^\w.+-]+", "_", self.sample.text().strip()) or "stack"
+        stem = f"{name}_{datetime.now():%Y%m%d-%H%M%S}"
+        path = self._settings.captures_folder / f"{stem}.h5"
+        number = 2
+        while path.exists():
+            path = path.with_name(f"{stem}-{number}.h5")
+            number += 1
+        return path
+
+    def _on_capture_ended(self, end: CaptureEnd) -> None:
+        self._end = end
+        if end.frame_count < 2 or self._map is None:
+            self._drop_map()
+            self._map_state.setText("")
+            self._report()
+        else:
+            self._map.finish()
+            self._report()
+
+    def _on_map_finished(self, height_map: HeightMap) -> None:
+        self.surface.set_height_map(height_map)
+        self.height_image.set_height_map(height_map)
+        self._show_drift()
+        self._map_state.setText("")
+        if self._end is not None and self._end.path is not None:
+            self.captured.emit(self._end.path, height_map)
+        self._map = None
+
+    def _on_map_failed(self, error: Exception) -> None:
+        self._map = None
+        self._map_state.setText("")
+        self.failed.emit("", error)
+        if self._end is not None and self._end.path is not None:
+            self.captured.emit(self._end.path, None)
+
+    def _report(self) -> None:
+        """Say what an early end left behind."""
+        end = self._end
+        if end is None or not end.reason:
+            return
+        if end.path is not None:
+            self.told.emit(
+                _("Capture {reason} after {n} of {total} frames. They are kept in {path}.").format(
+                    reason=end.reason, n=end.frame_count, total=end.planned, path=end.path
+                )
+            )
+        else:
+            self.told.emit(_("Capture {reason} before there was anything to keep.").format(reason=end.reason))
+
+    def _drop_map(self) -> None:
+        if self._map is not None:
+            self._map.abandon()
+            self._map = None
+
+    def close_threads(self) -> None:
+        """End what computes here; to be called before the program ends."""
+        self._drop_map()
+
+    # --- showing
+
+    def _show_device(self) -> None:
+        device = self._link.device
+        self._pages.setCurrentIndex(0 if device is None else 1)
+        self._connect_button.setVisible(device is None)
+        self._disconnect_button.setVisible(device is not None)
+        self.camera.show_ranges(device.ranges if device else None)
+        self.stage.show_limits(device.limits_um if device else None)
+        self.stack.show_limits(device.limits_um if device else None)
+        self.stack.setEnabled(device is not None)
+        self.stack.show_depth_of_field(self.depth_of_field_um())
+        if device is None:
+            self.live.clear()
+        self._show_settings()
+        self._show_busy()
+
+    def _show_settings(self) -> None:
+        self.camera.show_settings(self._link.settings)
+        if self._link.device is not None:
+            settings = self._link.settings
+            self._settings.exposure_ms, self._settings.gain = settings.exposure_ms, settings.gain
+            self._settings.bit_depth = settings.bit_depth
+        self.stack.refresh_summary()
+
+    def _show_position(self) -> None:
+        self.stage.show_position(self._link.z_um, self._link.target_um)
+        self.stack.show_position(self._link.z_um)
+
+    def _show_busy(self) -> None:
+        """What can be done now."""
+        link, device = self._link, self._link.device
+        free = device is not None and not link.busy
+        can_move = free and not link.is_stopped
+        self._actions.enable(device is None and not link.busy, "connect")
+        self._actions.enable(device is not None, "disconnect", "snapshot")
+        self._actions.enable(free, "live", "auto_exposure", "set_top", "set_bottom", "use_depth_of_field")
+        self._actions.enable(can_move, "stage_up", "stage_down", "go_to", "autofocus")
+        self._actions.enable(link.is_stopped, "release")
+        self.profile.setEnabled(not link.busy)
+        for part in (self.stack, self.camera, self.reconstruction):
+            part.setEnabled(link.busy != "capture" and (device is not None or part is self.reconstruction))
+        self._show_start()
+
+    def _show_start(self) -> None:
+        capturing = self._link.busy == "capture"
+        ready = self._link.device is not None and not self._link.busy and not self._link.is_stopped
+        self._actions.enable(ready and self.stack.plan() is not None, "start")
+        self.start.setVisible(not capturing)
+        self.cancel.setVisible(capturing)
+        self.sample.setEnabled(not capturing)
+        reason = ""
+        if self._link.device is None:
+            reason = _("Connect a microscope first.")
+        elif self._link.is_stopped:
+            reason = _("The stage is stopped; release it first.")
+        elif not capturing:
+            reason = self.stack.problem
+        self._start_hint.setText(reason)
+        self._start_hint.setVisible(bool(reason))
+
+    def _show_live(self) -> None:
+        self._actions["live"].setChecked(self._link.live)
+
+    def _show_picture(self) -> None:
+        picture = self._link.take_picture()
+        if picture is not None and self._link.device is not None:
+            self.live.show_picture(picture, self._link.device.pixel_um)
+
+    def _show_growing(self) -> None:
+        height_map = self._map.take() if self._map is not None else None
+        if height_map is None:
+            return
+        if self.maps.currentWidget() is self.surface:
+            self.surface.set_height_map(height_map, moving=True)
+        else:
+            self.height_image.set_height_map(height_map)
+        self._show_drift()
+
+    def _show_drift(self) -> None:
+        if self._map is not None and self._settings.reconstruction.align != "none":
+            self.reconstruction.set_drift(self._map.drift_px, self._map.magnification)
+
+    def _show_focus(self, result: object) -> None:
+        if not getattr(result, "trusted", True):
+            self.told.emit(_("Autofocus found no clear peak; the stage is at the sharpest plane it saw."))
+
+    def _on_setup_changed(self, setup: StackSetup) -> None:
+        self._settings.by_step, self._settings.step_um = setup.by_step, setup.step_um
+        self._settings.frame_count = setup.frame_count
+        self.stage.scale.show_stack(setup.top_um, setup.bottom_um)
+        self._show_start()
+
+    def _remember_steps(self, steps_um: tuple[float, float, float], step: int) -> None:
+        self._settings.jog_steps_um, self._settings.jog_step = steps_um, step
+
+
+FOCUS_RANGE_UM = 100.0
+FOCUS_STEP_UM = 5.0
+"""Autofocus without a stack set up: so far on either side, in steps of this size where the optics are unknown."""

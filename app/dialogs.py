@@ -1,0 +1,179 @@
+"""The few windows beside the main one: export, keyboard shortcuts, about."""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QGridLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.actions import ACTIONS, MENUS
+from app.fields import hint
+from app.theme import icon, set_role
+from models.formats import MAP_SUFFIXES
+from models.language import N_, _
+
+FORMATS: dict[str, tuple[str, str]] = {
+    ".h5": (N_("Reliefscope file"), N_("Heights, confidence, flags and all-in-focus image; opens here again")),
+    ".tif": (N_("TIFF, 32 bit"), N_("Heights in µm as numbers, NaN where missing; ImageJ, Gwyddion, MATLAB")),
+    ".x3p": (N_("X3P, ISO 25178-72"), N_("Exchange of measured surfaces between instruments")),
+    ".stl": (N_("STL mesh"), N_("3D printing and CAD, in µm")),
+    ".ply": (N_("PLY mesh"), N_("3D programs, with the colours of the all-in-focus image")),
+    ".obj": (N_("OBJ mesh"), N_("3D programs")),
+    ".png": (N_("PNG picture"), N_("Coloured heights with scale bar and colour bar, for reports")),
+    ".csv": (N_("CSV table"), N_("Heights as text, one row per image row; spreadsheets")),
+    ".npy": (N_("NumPy array"), N_("Heights for Python")),
+}
+MESHES = (".stl", ".ply", ".obj")
+
+
+class ExportDialog(QDialog):
+    """Which format, and for a mesh whether it is closed; then the file name."""
+
+    chosen = Signal(object, object)
+    """The path and the options of :func:`models.formats.write_height_map`."""
+
+    def __init__(self, parent: QWidget, start: Path, *, calibrated: bool) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(_("Export Height Map"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self._start = start
+        self.list = QListWidget()
+        for suffix, (title, about) in FORMATS.items():
+            if suffix not in MAP_SUFFIXES:
+                continue
+            item = QListWidgetItem(f"{_(title)}  ({suffix})\n{_(about)}")
+            item.setData(Qt.ItemDataRole.UserRole, suffix)
+            if not calibrated and suffix in (".x3p", *MESHES):
+                item.setFlags(Qt.ItemFlag.NoItemFlags)
+            self.list.addItem(item)
+        self.watertight = QCheckBox(_("Close the mesh with walls and a base (for 3D printing)"))
+        self.note = hint(_("Meshes and X3P need a scale: give step and pixel size first."))
+        self.note.setVisible(not calibrated)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self.save = buttons.addButton(_("Save As…"), QDialogButtonBox.ButtonRole.AcceptRole)
+        buttons.button(QDialogButtonBox.StandardButton.Cancel).setText(_("Cancel"))
+        set_role(self.save, "primary")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 16, 16, 16)
+        column.setSpacing(10)
+        for widget in (self.list, self.watertight, self.note, buttons):
+            column.addWidget(widget)
+        buttons.accepted.connect(self._choose_file)
+        buttons.rejected.connect(self.reject)
+        self.list.currentItemChanged.connect(self._show_options)
+        self.list.itemDoubleClicked.connect(self._choose_file)
+        self.list.setCurrentRow(0)
+        self.resize(520, 560)
+
+    @property
+    def suffix(self) -> str:
+        item = self.list.currentItem()
+        return str(item.data(Qt.ItemDataRole.UserRole)) if item else ".h5"
+
+    def options(self) -> dict[str, bool]:
+        return {"watertight": self.watertight.isChecked()} if self.suffix in MESHES else {}
+
+    def _show_options(self) -> None:
+        self.watertight.setEnabled(self.suffix in MESHES)
+
+    def _choose_file(self) -> None:
+        title = _(FORMATS[self.suffix][0])
+        name, _filter = QFileDialog.getSaveFileName(
+            self, _("Export Height Map"), str(self._start.with_suffix(self.suffix)), f"{title} (*{self.suffix})"
+        )
+        if name:
+            path = Path(name)
+            if path.suffix.lower() not in MAP_SUFFIXES:
+                path = path.with_name(path.name + self.suffix)
+            self.chosen.emit(path, self.options())
+            self.accept()
+
+
+class ShortcutsDialog(QDialog):
+    """All shortcuts by menu, in two columns."""
+
+    def __init__(self, parent: QWidget, actions: Iterable[QAction]) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(_("Keyboard Shortcuts"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        by_name = {action.objectName(): action for action in actions}
+        page = QWidget()
+        grid = QGridLayout(page)
+        grid.setContentsMargins(24, 12, 24, 20)
+        grid.setHorizontalSpacing(16)
+        grid.setVerticalSpacing(5)
+        columns: tuple[tuple[str, ...], ...] = (("file", "view", "help", "reconstruct"), ("stage", "camera", "stack"))
+        for side, menus in enumerate(columns):
+            row = 0
+            for menu in menus:
+                heading = QLabel(_(MENUS[menu]).replace("&", ""))
+                heading.setContentsMargins(0, 10, 0, 2)
+                font = heading.font()
+                font.setBold(True)
+                heading.setFont(font)
+                grid.addWidget(heading, row, 3 * side, 1, 2)
+                row += 1
+                for spec in ACTIONS:
+                    if spec.menu != menu:
+                        continue
+                    action = by_name[spec.name]
+                    keys = QLabel(action.shortcut().toString(QKeySequence.SequenceFormat.NativeText))
+                    set_role(keys, "hint")
+                    grid.addWidget(QLabel(action.text()), row, 3 * side)
+                    grid.addWidget(keys, row, 3 * side + 1)
+                    row += 1
+        grid.setColumnMinimumWidth(2, 28)
+        grid.setRowStretch(grid.rowCount(), 1)
+        scroll = QScrollArea()
+        scroll.setWidget(page)
+        scroll.setWidgetResizable(True)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(scroll)
+        self.resize(
+            min(page.sizeHint().width() + 30, parent.width()), min(page.sizeHint().height() + 10, parent.height())
+        )
+
+
+class AboutDialog(QDialog):
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(_("About Reliefscope"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        picture = QLabel()
+        picture.setPixmap(icon("app").pixmap(48, 48))
+        title = QLabel("Reliefscope")
+        set_role(title, "title")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(32, 28, 32, 24)
+        column.setSpacing(8)
+        for widget in (
+            picture,
+            title,
+            QLabel(_("Version {version}").format(version=version("reliefscope"))),
+            hint(_("Turns a motorized microscope into a 3D instrument.")),
+            hint(
+                _("Free software under the Apache License 2.0. Built with Qt, NumPy, SciPy, OpenCV, h5py and others.")
+            ),
+        ):
+            column.addWidget(widget)
+        buttons = QDialogButtonBox()
+        buttons.addButton(_("Close"), QDialogButtonBox.ButtonRole.RejectRole)
+        buttons.rejected.connect(self.reject)
+        column.addSpacing(8)
+        column.addWidget(buttons)
+        self.setFixedWidth(420)

@@ -1,0 +1,563 @@
+"""The window: four workspaces on one document and one microscope."""
+
+import logging
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, QTimer, QUrl
+from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QMainWindow,
+    QMenu,
+    QMenuBar,
+    QMessageBox,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.actions import AFTER_LINE, MENUS, Actions
+from app.application import create_application, interruptible, start_log
+from app.bars import Bar, Bars
+from app.capture.demo import Demo, demo_settings
+from app.capture.link import MicroscopeLink
+from app.capture.workspace import CaptureWorkspace
+from app.dialogs import AboutDialog, ExportDialog, ShortcutsDialog
+from app.document import Document
+from app.inspection.workspace import InspectWorkspace
+from app.labeling.workspace import LabelWorkspace
+from app.opening import Opening, can_open, check_can_open
+from app.palette import Palette
+from app.scale_bar import ScaleBar
+from app.settings import Settings, load_settings, log_folder, save_settings
+from app.status_line import StatusLine
+from app.surface.workspace import SurfaceWorkspace
+from app.theme import apply_theme
+from app.top_bar import TopBar
+from hardware.camera import CameraError
+from hardware.stage import StageError
+from models.errors import ReliefscopeError
+from models.formats import STACK_SUFFIXES
+from models.height_map import HeightMap
+from models.language import LANGUAGES, _, use_language
+from models.methods import ReconstructionOptions
+
+log = logging.getLogger(__name__)
+
+WORKSPACES = ("capture", "surface", "label", "inspect")
+POSITION_MS = 100
+SMOOTHING = 1.0
+
+
+class MainWindow(QMainWindow):
+    """Holds the document, the microscope link and the workers; builds everything that is seen around them.
+
+    A change of language builds the visible part anew: what is open, connected or running stays.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, remember: bool = True) -> None:
+        """``remember`` False: nothing is written into the user's settings."""
+        super().__init__()
+        self.settings = settings or load_settings()
+        self._remember = remember
+        use_language(self.settings.language)
+        self.setWindowTitle("Reliefscope")
+        self.setAcceptDrops(True)
+        self.setMinimumSize(1024, 640)
+        self.document = Document(self)
+        self.link = MicroscopeLink(self)
+        self.opening = Opening(self.document, lambda: self.settings.reconstruction, self)
+        self.link.set_auto_contrast(self.settings.auto_contrast)
+        self._working = False
+        self._stop_bar: Bar | None = None
+        self._clock = QTimer(self)
+        self._clock.timeout.connect(self._show_readings)
+        self._clock.start(POSITION_MS)
+        self._build()
+        self._listen()
+        self._restore_geometry()
+        self.show_workspace(self.settings.workspace)
+        self._look_for_interrupted()
+
+    # --- building
+
+    def _build(self) -> None:
+        self.actions_by_name = actions = Actions(self)
+        actions["light_theme"].setChecked(self.settings.theme == "light")
+        actions["auto_contrast"].setChecked(self.settings.auto_contrast)
+        self.addActions(list(actions))
+        self.capture = CaptureWorkspace(self.link, actions, self.settings)
+        self.surface = SurfaceWorkspace(
+            self.document, actions=(actions["open"], actions["open_folder"], actions["capture"])
+        )
+        self._pages = QStackedWidget()
+        for page in (
+            self.capture,
+            self.surface,
+            LabelWorkspace((actions["surface"],)),
+            InspectWorkspace((actions["surface"],)),
+        ):
+            self._pages.addWidget(page)
+        self.bars = Bars()
+        self.scale_bar = ScaleBar()
+        self.status = StatusLine(actions["cancel"])
+        self.status.watch_disk(self.settings.captures_folder)
+        menu_bar = self._make_menus(actions)
+        self.top = TopBar(actions, menu_bar)
+        center = QWidget()
+        column = QVBoxLayout(center)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        for widget in (self.top, self.bars, self.scale_bar):
+            column.addWidget(widget)
+        column.addWidget(self._pages, 1)
+        column.addWidget(self.status)
+        self.setCentralWidget(center)
+        self._connect_actions(actions)
+        self._connect_pages()
+        self._restore_layouts()
+        self._show_document()
+        self._show_device()
+        self._show_stopped()
+
+    def _make_menus(self, actions: Actions) -> QMenuBar:
+        bar = QMenuBar()
+        self._menus: dict[str, QMenu] = {}
+        for name, title in MENUS.items():
+            menu = self._menus[name] = bar.addMenu(_(title))
+            for action in actions.of_menu(name):
+                if action.objectName() in AFTER_LINE:
+                    menu.addSeparator()
+                menu.addAction(action)
+        self._recent = QMenu(_("Open Recent"), self)
+        self._recent.aboutToShow.connect(self._fill_recent)
+        self._menus["file"].insertMenu(actions["export"], self._recent)
+        self._languages = languages = QMenu(_("Language"), self)
+        for code, name in LANGUAGES.items():
+            entry = languages.addAction(name)
+            entry.setCheckable(True)
+            entry.setChecked(code == use_language(self.settings.language))
+            entry.triggered.connect(lambda _on, code=code: self.set_language(code))
+        self._menus["view"].insertMenu(actions["full_screen"], languages)
+        panels = self._menus["view"].addMenu(_("Panels"))
+        for dock_action in (*self.capture.dock_actions(), *self.surface.dock_actions()):
+            panels.addAction(dock_action)
+        return bar
+
+    def _connect_actions(self, actions: Actions) -> None:
+        for name in WORKSPACES:
+            actions[name].triggered.connect(lambda _on=True, name=name: self.show_workspace(name))
+        actions.connect_to(
+            open=self.choose_file,
+            open_folder=self.choose_folder,
+            export=self.export,
+            close=self.close_document,
+            captures_folder=self.choose_captures_folder,
+            quit=self.close,
+            light_theme=self.set_light_theme,
+            full_screen=lambda on: self.showFullScreen() if on else self.showNormal(),
+            reset_layout=self.reset_layout,
+            stop=self.stop,
+            release=self.link.release,
+            cancel=self.cancel,
+            snapshot=self.save_picture,
+            auto_contrast=self._remember_auto_contrast,
+            reconstruct=self.opening.reconstruct,
+            set_scale=self.show_scale_bar,
+            align=lambda on: self._change_options(align="similarity" if on else "none"),
+            smooth=lambda on: self._change_options(regularisation=SMOOTHING if on else 0.0),
+            palette=self.show_palette,
+            shortcuts=lambda: ShortcutsDialog(self, actions).open(),
+            log=lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(log_folder()))),
+            about=lambda: AboutDialog(self).open(),
+        )
+
+    def _connect_pages(self) -> None:
+        self.capture.captured.connect(self._on_captured)
+        self.capture.told.connect(self.tell)
+        self.capture.failed.connect(self.show_error)
+        self.capture.reconstruction.valueChanged.connect(self._set_options)
+        self.surface.optionsChanged.connect(self._set_options)
+        self.surface.reconstructRequested.connect(self._reconstruct_with)
+        self.surface.failed.connect(lambda error: self.show_error("", error))
+        self.scale_bar.scaleChosen.connect(self._set_scale)
+        self._set_options(self.settings.reconstruction)
+
+    def _listen(self) -> None:
+        """To everything that outlives the visible part."""
+        self.document.stackChanged.connect(self._show_document)
+        self.document.heightMapChanged.connect(self._show_document)
+        self.link.deviceChanged.connect(self._show_device)
+        self.link.stoppedChanged.connect(self._show_stopped)
+        self.link.busyChanged.connect(self._show_task)
+        self.link.progressed.connect(self._show_progress)
+        self.link.failed.connect(self.show_error)
+        self.opening.failed.connect(lambda error: self.show_error("", error))
+        self.opening.opened.connect(self._on_opened)
+        self.opening.saved.connect(self._on_saved)
+        self.opening.worker.started.connect(self._on_work_started)
+        self.opening.worker.progressed.connect(self._show_progress)
+        self.opening.worker.ended.connect(self._on_work_ended)
+
+    # --- workspaces, theme, language, layout
+
+    def show_workspace(self, name: str) -> None:
+        self.settings.workspace = name
+        self._pages.setCurrentIndex(WORKSPACES.index(name))
+        self.actions_by_name[name].setChecked(True)
+
+    def set_light_theme(self, on: bool) -> None:
+        self.settings.theme = "light" if on else "dark"
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        apply_theme(app, self.settings.theme)
+        self._rebuild()
+
+    def set_language(self, code: str) -> None:
+        self.settings.language = use_language(code)
+        self._rebuild()
+
+    def _rebuild(self, *, keep_layouts: bool = True) -> None:
+        """Make everything that is seen anew; what is set in the stack panel moves over."""
+        self._remember_layouts()
+        if not keep_layouts:
+            self.settings.layouts = {}
+        setup, sample = self.capture.stack.value(), self.capture.sample.text()
+        for action in self.actions():
+            self.removeAction(action)
+        self.capture.close_threads()
+        self.surface.close_threads()
+        old, old_actions = self.takeCentralWidget(), self.actions_by_name
+        self._build()
+        old.deleteLater()
+        old_actions.deleteLater()
+        self.capture.stack.set_value(setup)
+        self.capture.sample.setText(sample)
+        self.show_workspace(self.settings.workspace)
+
+    def reset_layout(self) -> None:
+        """Every panel back to its place."""
+        self._rebuild(keep_layouts=False)
+
+    def _remember_layouts(self) -> None:
+        layouts = {"capture": self.capture.save_layout(), "surface": self.surface.save_layout()}
+        self.settings.layouts = {name: bytes(state.toHex().data()).decode() for name, state in layouts.items()}
+
+    def _restore_layouts(self) -> None:
+        for name, page in (("capture", self.capture), ("surface", self.surface)):
+            if stored := self.settings.layouts.get(name):
+                page.restore_layout(QByteArray.fromHex(stored.encode()))
+
+    def _restore_geometry(self) -> None:
+        stored = QByteArray.fromHex(self.settings.geometry.encode())
+        if not self.settings.geometry or not self.restoreGeometry(stored):
+            self.resize(self.screen().availableSize() * 0.92)
+
+    # --- files
+
+    def choose_file(self) -> None:
+        patterns = " ".join(f"*{suffix}" for suffix in sorted(STACK_SUFFIXES))
+        name, _filter = QFileDialog.getOpenFileName(
+            self, _("Open Stack"), self._last_folder(), _("Stacks ({patterns})").format(patterns=patterns)
+        )
+        if name:
+            self.open_path(Path(name))
+
+    def choose_folder(self) -> None:
+        if name := QFileDialog.getExistingDirectory(self, _("Open a Folder of Images"), self._last_folder()):
+            self.open_path(Path(name))
+
+    def open_path(self, path: Path) -> None:
+        """Open a folder or file as a stack, in the background."""
+        try:
+            check_can_open(path)
+        except ReliefscopeError as error:
+            self.show_error("", error)
+            return
+        self.opening.open(path.absolute())
+        self.show_workspace("surface")
+
+    def close_document(self) -> None:
+        self.opening.worker.cancel()
+        self.document.close()
+
+    def export(self) -> None:
+        height_map, path = self.document.height_map, self.document.path
+        if height_map is None:
+            return
+        start = path or self.settings.captures_folder / "height"
+        calibrated = height_map.z_unit == "um" and height_map.pixel_um is not None
+        dialog = ExportDialog(self, start, calibrated=calibrated)
+        dialog.chosen.connect(lambda chosen, options: self.opening.export(chosen, **options))
+        dialog.open()
+
+    def save_picture(self) -> None:
+        """The live picture as the camera delivered it."""
+        picture = self.capture.live.picture
+        if picture is None:
+            return
+        start = str(self.settings.captures_folder / "picture.tif")
+        name, _filter = QFileDialog.getSaveFileName(self, _("Save Picture"), start, "TIFF (*.tif *.tiff);;PNG (*.png)")
+        if name:
+            self.opening.save_picture(Path(name), picture.image)
+
+    def choose_captures_folder(self) -> None:
+        start = str(self.settings.captures_folder)
+        if name := QFileDialog.getExistingDirectory(self, _("Folder for Captures"), start):
+            self.settings.captures_folder = Path(name)
+            self.status.watch_disk(self.settings.captures_folder)
+            self.capture.stack.refresh_summary()
+            self._look_for_interrupted()
+
+    def _last_folder(self) -> str:
+        recent = self.settings.recent_files
+        return str(Path(recent[0]).parent) if recent else str(Path.home())
+
+    def _fill_recent(self) -> None:
+        self._recent.clear()
+        for name in self.settings.recent_files:
+            entry = self._recent.addAction(name)
+            entry.setEnabled(Path(name).exists())
+            entry.triggered.connect(lambda _on=False, name=name: self.open_path(Path(name)))
+        if not self.settings.recent_files:
+            self._recent.addAction(_("Nothing yet")).setEnabled(False)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if any(url.isLocalFile() and can_open(Path(url.toLocalFile())) for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        if paths:
+            event.acceptProposedAction()
+            self.open_path(next((path for path in paths if can_open(path)), paths[0]))
+
+    def _look_for_interrupted(self) -> None:
+        self.opening.find_interrupted(self.settings.captures_folder, self._offer_recovery)
+
+    def _offer_recovery(self, paths: list[Path]) -> None:
+        for path in paths:
+            self.bars.show_look(
+                "",
+                _("The capture {name} was interrupted. The frames that reached the disk can be recovered.").format(
+                    name=path.name
+                ),
+                (_("Recover"), lambda path=path: self._recover(path)),
+                (_("Later"), lambda: None),
+            )
+
+    def _recover(self, path: Path) -> None:
+        self.opening.recover(path)
+        self.show_workspace("surface")
+
+    # --- what happened
+
+    def _on_opened(self, path: Path) -> None:
+        self.settings.remember_file(path)
+        stack = self.document.stack
+        if stack is not None:
+            self.scale_bar.show_stack(stack)
+            self.scale_bar.setVisible(stack.z_unit == "frame")
+
+    def _on_saved(self, path: Path) -> None:
+        self.bars.show_info(
+            _("Written: {path}").format(path=path),
+            (_("Show Folder"), lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(path.parent)))),
+        )
+
+    def _on_captured(self, path: Path, height_map: HeightMap | None) -> None:
+        self.opening.take_capture(path, height_map)
+        self.bars.show_info(
+            _("Captured: {path}").format(path=path),
+            (_("Show in Surface"), lambda: self.show_workspace("surface")),
+        )
+
+    def _set_scale(self, step_um: float | None, pixel_um: float | None, downwards: bool) -> None:
+        self.document.set_scale(step_um=step_um, pixel_um=pixel_um, downwards=downwards)
+
+    def show_scale_bar(self) -> None:
+        if self.document.stack is not None:
+            self.scale_bar.show_stack(self.document.stack)
+            self.scale_bar.show()
+            self.scale_bar.step.setFocus()
+
+    def _reconstruct_with(self, options: ReconstructionOptions) -> None:
+        self._set_options(options)
+        self.opening.reconstruct()
+
+    def _change_options(self, **change: object) -> None:
+        self._set_options(self.settings.reconstruction.model_copy(update=change))
+
+    def _set_options(self, options: ReconstructionOptions) -> None:
+        """The same options everywhere: both panels, the menu, the next capture."""
+        self.settings.reconstruction = options
+        self.actions_by_name["align"].setChecked(options.align != "none")
+        self.actions_by_name["smooth"].setChecked(options.regularisation > 0)
+        for panel in (self.capture.reconstruction, self.surface.reconstruction):
+            if panel.value() != options:
+                panel.setValue(options)
+
+    def tell(self, text: str) -> None:
+        self.bars.show_look("", text)
+
+    def show_error(self, source: str, error: Exception) -> None:
+        """A fault of a device or a task: the text is for the user where we wrote it, and in the log otherwise."""
+        if isinstance(error, ReliefscopeError):
+            text = str(error)
+            if source and text.startswith(source):
+                text = text.removeprefix(source).lstrip(": ")
+        else:
+            text = _("Something unexpected went wrong ({kind}: {error}). The log has the details.").format(
+                kind=type(error).__name__, error=error
+            )
+        if isinstance(error, CameraError | StageError) and self.link.device is not None:
+            self.bars.show_fault(source, text, (_("Reconnect"), self.capture.connect_microscope))
+        elif isinstance(error, ReliefscopeError):
+            self.bars.show_fault(source, text)
+        else:
+            self.bars.show_fault(source, text, (_("Open Log Folder"), self.actions_by_name["log"].trigger))
+
+    # --- stop and cancel
+
+    def stop(self) -> None:
+        """Esc and the red button."""
+        self.link.stop()
+
+    def cancel(self) -> None:
+        """End what the status line shows."""
+        if self.link.busy:
+            self.link.cancel()
+        else:
+            self.opening.worker.cancel()
+
+    def _stop_if_moving(self) -> None:
+        if self.link.busy or self.link.target_um is not None:
+            self.link.stop()
+
+    def show_palette(self) -> None:
+        Palette(self.actions_by_name, self, self._stop_if_moving).open()
+
+    # --- readings
+
+    def _show_document(self) -> None:
+        has_stack, has_map = self.document.stack is not None, self.document.height_map is not None
+        self.actions_by_name.enable(has_stack, "reconstruct", "set_scale")
+        self.actions_by_name.enable(has_stack or has_map, "close")
+        self.actions_by_name.enable(has_map, "export")
+        title = self.document.title
+        self.setWindowTitle(f"{title} – Reliefscope" if title else "Reliefscope")
+        if not has_stack:
+            self.scale_bar.hide()
+
+    def _show_device(self) -> None:
+        device = self.link.device
+        self.status.show_device(device.name if device else "")
+
+    def _show_readings(self) -> None:
+        link = self.link
+        link.poll()
+        self.status.show_height(link.z_um)
+        exposure_ms = link.settings.exposure_ms if link.device else None
+        self.status.show_camera(exposure_ms, link.fps if link.live and not link.busy else None)
+
+    def _show_stopped(self) -> None:
+        stopped = self.link.is_stopped
+        self.top.show_stopped(stopped)
+        if self._stop_bar is not None:
+            self._stop_bar.dismiss()
+            self._stop_bar = None
+        if stopped:
+            self._stop_bar = self.bars.show_fault(
+                self.link.device.stage_name if self.link.device else "",
+                _("The stage is stopped and stays so until you release it."),
+                (_("Release"), self.link.release),
+            )
+
+    def _show_task(self) -> None:
+        titles = {
+            "connect": _("Connecting"),
+            "exposure": _("Setting the exposure"),
+            "focus": _("Focusing"),
+            "capture": _("Capturing"),
+        }
+        if self.link.busy:
+            self.status.start_task(titles[self.link.busy])
+        else:
+            self.status.end_task()
+        free = self.link.busy != "capture"
+        self.actions_by_name.enable(free, "light_theme", "reset_layout")
+        self._languages.setEnabled(free)
+        self._show_cancel()
+
+    def _on_work_started(self, title: str) -> None:
+        if not self.link.busy:
+            self.status.start_task(title)
+        self._working = True
+        self._show_cancel()
+
+    def _on_work_ended(self) -> None:
+        self._working = False
+        if not self.link.busy:
+            self.status.end_task()
+        self._show_cancel()
+
+    def _show_cancel(self) -> None:
+        self.actions_by_name.enable(bool(self.link.busy) or self._working, "cancel")
+
+    def _show_progress(self, done: int, total: int) -> None:
+        self.status.show_progress(done, total)
+
+    def _remember_auto_contrast(self, on: bool) -> None:
+        self.settings.auto_contrast = on
+
+    # --- leaving
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        if self.link.busy == "capture" and not self._may_end_capture():
+            event.ignore()
+            return
+        self.settings.geometry = bytes(self.saveGeometry().toHex().data()).decode()
+        self._remember_layouts()
+        if self._remember:
+            save_settings(self.settings)
+        self._clock.stop()
+        self.link.close()
+        self.capture.close_threads()
+        self.surface.close_threads()
+        self.opening.close()
+        super().closeEvent(event)
+
+    def _may_end_capture(self) -> bool:
+        """Asked once; the frames captured so far are kept either way."""
+        box = QMessageBox(self)
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setWindowTitle("Reliefscope")
+        box.setText(_("A capture is running."))
+        box.setInformativeText(_("If you leave now it ends early. The frames captured so far are kept."))
+        stay = box.addButton(_("Keep Capturing"), QMessageBox.ButtonRole.RejectRole)
+        leave = box.addButton(_("End and Leave"), QMessageBox.ButtonRole.DestructiveRole)
+        box.setDefaultButton(stay)
+        box.setEscapeButton(stay)
+        box.exec()
+        return box.clickedButton() is leave
+
+
+def run(paths: list[str], demo: bool = False) -> int:
+    """Open the window on ``paths`` and stay until it is closed; return the exit code.
+
+    ``demo`` connects the simulated microscope and captures a stack of it into the folder ``demo``, without
+    touching the user's settings.
+    """
+    start_log()
+    app = create_application()
+    settings = demo_settings() if demo else load_settings()
+    apply_theme(app, settings.theme)
+    window = MainWindow(settings, remember=not demo)
+    window.show()
+    for path in paths:
+        window.open_path(Path(path))
+    if demo:
+        Demo(window.capture, window.link)
+    with interruptible(app):
+        return app.exec()

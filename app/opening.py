@@ -1,0 +1,191 @@
+"""Opening stacks, reconstructing and saving what is open: the jobs between the document and the files."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+from PySide6.QtCore import QObject, Signal
+
+from app.document import Document
+from app.workers import Progress, Worker
+from models import storage
+from models.atomic import replacing
+from models.errors import Cancelled, InputError, OutputError, ReliefscopeError
+from models.focal_stack import FocalStack
+from models.formats import STACK_SUFFIXES, read_stack, write_height_map
+from models.height_map import HeightMap
+from models.language import _
+from models.methods import ReconstructionOptions
+from models.reconstruct import reconstruct
+
+log = logging.getLogger(__name__)
+
+RECONSTRUCTION = "main"
+
+
+class Opening(QObject):
+    """Reads, computes and writes in a background thread; only the newest wish counts.
+
+    ``opened``: the path of a stack that is now in the document. ``saved``: the path of an exported file.
+    """
+
+    opened = Signal(object)
+    saved = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, document: Document, options: Callable[[], ReconstructionOptions], parent: QObject) -> None:
+        super().__init__(parent)
+        self._document, self._options = document, options
+        self.worker = Worker("reconstruction", self)
+        self.writer = Worker("files", self)
+        self.worker.failed.connect(self.failed)
+        self.writer.failed.connect(self.failed)
+
+    def close(self) -> None:
+        self.worker.close()
+        self.writer.close()
+
+    def open(self, path: Path) -> None:
+        """Read a stack; reconstruct it where the file does not bring a height map."""
+
+        def job(progress: Progress, cancel: threading.Event) -> tuple[FocalStack, HeightMap | None]:
+            stack = read_stack(path)
+            if cancel.is_set():
+                raise Cancelled
+            return stack, _stored_map(path)
+
+        def then(result: tuple[FocalStack, HeightMap | None]) -> None:
+            stack, height_map = result
+            self._document.set_stack(stack, path)
+            self.opened.emit(path)
+            if height_map is not None:
+                self._document.set_height_map(height_map)
+            else:
+                self.reconstruct()
+
+        self.worker.submit(_("Opening {name}").format(name=path.name), job, then)
+
+    def reconstruct(self) -> None:
+        """Compute the height map of the open stack with the present options."""
+        stack, options = self._document.stack, self._options()
+        if stack is None:
+            return
+
+        def job(progress: Progress, cancel: threading.Event) -> HeightMap:
+            return reconstruct(stack, options, progress=progress, cancel=cancel)
+
+        def then(height_map: HeightMap) -> None:
+            if self._document.stack is stack:
+                self._document.set_height_map(height_map)
+                self.keep()
+            elif self._document.stack is not None:
+                self._document.take_map_of(stack, height_map)
+
+        self.worker.submit(_("Reconstructing"), job, then)
+
+    def take_capture(self, path: Path, height_map: HeightMap | None) -> None:
+        """Open a stack that was just captured, with the map that grew meanwhile."""
+
+        def job(progress: Progress, cancel: threading.Event) -> FocalStack:
+            if height_map is not None:
+                storage.save_reconstruction(path, height_map, RECONSTRUCTION)
+            return storage.open_stack(path)
+
+        def then(stack: FocalStack) -> None:
+            self._document.set_stack(stack, path)
+            self.opened.emit(path)
+            if height_map is not None:
+                self._document.set_height_map(height_map)
+            else:
+                self.reconstruct()
+
+        self.worker.submit(_("Saving the height map"), job, then)
+
+    def keep(self) -> None:
+        """Store the height map beside its stack, where that is a file of ours."""
+        path, height_map = self._document.path, self._document.height_map
+        if path is None or height_map is None or path.suffix.lower() != ".h5":
+            return
+
+        def job(progress: Progress, cancel: threading.Event) -> None:
+            storage.save_reconstruction(path, height_map, RECONSTRUCTION)
+
+        self.writer.submit(_("Saving the height map"), job, lambda _nothing: None)
+
+    def export(self, path: Path, **options: Any) -> None:
+        """Write the height map in the format of the suffix."""
+        height_map = self._document.height_map
+        if height_map is None:
+            return
+
+        def job(progress: Progress, cancel: threading.Event) -> Path:
+            write_height_map(height_map, path, **options)
+            return path
+
+        self.writer.submit(_("Writing {name}").format(name=path.name), job, self.saved.emit)
+
+    def save_picture(self, path: Path, image: NDArray[Any]) -> None:
+        """Write an image (H, W[, 3]) as it is."""
+
+        def job(progress: Progress, cancel: threading.Event) -> Path:
+            with replacing(path) as temporary:
+                order = image if image.ndim == 2 else image[..., ::-1]
+                if not cv2.imwrite(str(temporary), order):
+                    raise OutputError(_("{path} cannot be written.").format(path=path))
+            return path
+
+        self.writer.submit(_("Writing {name}").format(name=path.name), job, self.saved.emit)
+
+    def recover(self, path: Path) -> None:
+        """Make an interrupted capture a regular stack, and open it."""
+
+        def job(progress: Progress, cancel: threading.Event) -> FocalStack:
+            return storage.recover(path)
+
+        def then(stack: FocalStack) -> None:
+            self._document.set_stack(stack, path)
+            self.opened.emit(path)
+            self.reconstruct()
+
+        self.worker.submit(_("Recovering {name}").format(name=path.name), job, then)
+
+    def find_interrupted(self, folder: Path, then: Callable[[list[Path]], None]) -> None:
+        """Look for captures that were never completed."""
+
+        def job(progress: Progress, cancel: threading.Event) -> list[Path]:
+            return storage.find_interrupted(folder) if folder.is_dir() else []
+
+        self.writer.submit(_("Looking for interrupted captures"), job, then)
+
+
+def can_open(path: Path) -> bool:
+    """Whether a dropped file or folder looks like a stack."""
+    return path.is_dir() or path.suffix.lower() in STACK_SUFFIXES
+
+
+def check_can_open(path: Path) -> None:
+    """Raises InputError, before anything starts, for what cannot be a stack."""
+    if not path.exists():
+        raise InputError(_("{path} is not there.").format(path=path))
+    if not can_open(path):
+        raise InputError(
+            _("{path} is not a stack. Stacks are folders of images and files with these suffixes: {suffixes}.").format(
+                path=path, suffixes=", ".join(sorted(STACK_SUFFIXES))
+            )
+        )
+
+
+def _stored_map(path: Path) -> HeightMap | None:
+    """The reconstruction that a file of ours brings along."""
+    if path.suffix.lower() != ".h5":
+        return None
+    try:
+        if RECONSTRUCTION in storage.reconstruction_names(path):
+            return storage.load_reconstruction(path, RECONSTRUCTION)
+    except ReliefscopeError as error:
+        log.warning("The stored height map of %s cannot be read: %s", path, error)
+    return None
