@@ -25,7 +25,9 @@ from models.height_map import HeightMap
 Pixel = tuple[float, float]
 MARGIN = 14
 SMALLEST_PIXELS = 8
-"""How many pixels of the image must stay in view when zooming in."""
+"""How many pixels of the image stay in view when zooming in."""
+LARGEST_VIEW = 3.0
+"""How many times the larger side of the image comes into view when zooming out."""
 
 
 class ImageView(QWidget):
@@ -53,9 +55,7 @@ class ImageView(QWidget):
         self._flags_opacity = 0.0
 
         self._canvas = _Canvas(self)
-        self._box = pg.ViewBox(
-            invertY=True, lockAspect=1.0, enableMenu=False, border=None, defaultPadding=0.0, enableMouse=True
-        )
+        self._box = _Box(invertY=True, lockAspect=1.0, enableMenu=False, border=None, defaultPadding=0.0)
         self._canvas.setCentralItem(self._box)
         self._image = pg.ImageItem(axisOrder="row-major")
         self._image.setAutoDownsample(True)
@@ -159,16 +159,9 @@ class ImageView(QWidget):
         self._image.setVisible(shape is not None)
         if is_new and shape is not None:
             rows, columns = shape
-            self._box.setLimits(
-                minXRange=min(SMALLEST_PIXELS, columns),
-                minYRange=min(SMALLEST_PIXELS, rows),
-                maxXRange=8 * max(rows, columns),
-                maxYRange=8 * max(rows, columns),
-                xMin=-columns,
-                xMax=2 * columns,
-                yMin=-rows,
-                yMax=2 * rows,
-            )
+            self._box.largest = LARGEST_VIEW * max(rows, columns)
+            # Some of the image always stays in view.
+            self._box.setLimits(xMin=-2 * columns, xMax=3 * columns, yMin=-2 * rows, yMax=3 * rows)
             self.show_all()
         self._canvas.update_caption(self)
 
@@ -342,6 +335,24 @@ class ImageView(QWidget):
     @property
     def is_empty(self) -> bool:
         return self._shape is None
+
+
+class _Box(pg.ViewBox):
+    """Zooms with the wheel around the pixel under the mouse, and stops at the limits.
+
+    The limits of pyqtgraph's own box do not stop the zoom but push the picture sideways.
+    """
+
+    largest = math.inf
+
+    def wheelEvent(self, event: Any, axis: int | None = None) -> None:
+        visible = self.viewRect()
+        smaller, larger = sorted((visible.width(), visible.height()))
+        factor = 1.02 ** (-event.delta() / 8)
+        factor = min(max(factor, min(1.0, SMALLEST_PIXELS / smaller)), max(1.0, self.largest / larger))
+        if factor != 1.0:
+            self.scaleBy((factor, factor), center=self.mapToView(event.pos()))
+        event.accept()
 
 
 class _Canvas(pg.GraphicsView):
