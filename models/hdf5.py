@@ -28,15 +28,17 @@ _DAMAGE: tuple[type[Exception], ...] = (OSError, KeyError, RuntimeError)
 
 
 @contextlib.contextmanager
-def open_sample(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[h5py.File]:
-    """The sample file, open inside the ``with`` block only.
+def open_sample(
+    path: Path, mode: Literal["r", "r+"] = "r", *, patience_s: float = _LOCK_PATIENCE_S
+) -> Iterator[h5py.File]:
+    """The sample file, open inside the ``with`` block only; another program's lock is waited for ``patience_s``.
 
     Raises InputError where it is missing, unreadable, foreign or of a newer schema, or in use by another
     program; OutputError where writing (``r+``) is refused.
     """
     with _one_at_a_time:
         try:
-            with _opened(path, mode) as file:
+            with _opened(path, mode, patience_s) as file:
                 check_schema(file, path)
                 yield file
         except _DAMAGE as error:
@@ -47,8 +49,8 @@ def open_sample(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[h5py.Fil
             ) from error
 
 
-def _opened(path: Path, mode: str) -> h5py.File:
-    deadline = time.monotonic() + _LOCK_PATIENCE_S
+def _opened(path: Path, mode: str, patience_s: float) -> h5py.File:
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             return h5py.File(path, mode)

@@ -222,8 +222,9 @@ def find_interrupted(folder: str | Path) -> list[Path]:
     for path in sorted(p for p in Path(folder).absolute().iterdir() if p.suffix.lower() in SAMPLE_SUFFIXES):
         if path in _being_captured or path.name.startswith("."):
             continue
-        with contextlib.suppress(InputError, PermissionError):  # foreign, damaged or captured by another process
-            if not is_complete(path) and frames_written(path)[0] >= 2:
+        # Foreign, damaged, or captured by another process at this moment: nothing to offer.
+        with contextlib.suppress(InputError), open_sample(path, patience_s=0) as file:
+            if not file.attrs["complete"] and _count_captured(_stack_group(file, path)["z_um"][:]) >= 2:
                 found.append(path)
     return found
 
