@@ -14,6 +14,7 @@ from models.focal_stack import ZUnit
 from models.focus.alignment import Aligner
 from models.focus.measures import continue_outside, margin_px, measure_strip, relative_noise, to_grey
 from models.focus.peak import Peaks, PeakSearch
+from models.focus.regularise import regularise
 from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import ReconstructionOptions, find_method
@@ -121,7 +122,8 @@ class StreamingReconstruction:
 
     def finish(self) -> HeightMap:
         """The final map, with the regularisation that the options ask for."""
-        return self.height_map()
+        steps_um = np.abs(np.diff(self._z_um))
+        return regularise(self.height_map(), self._options.regularisation, float(np.median(steps_um)))
 
     def _check(self, frame: NDArray[Any], z_um: float) -> None:
         if frame.dtype not in (np.uint8, np.uint16):

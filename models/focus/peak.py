@@ -13,8 +13,8 @@ A height is NaN only where nothing at all is known: the focus measure is zero in
 ``others`` the mean measure of the other frames, the rise ``best - others`` is counted in units of the
 spread that noise gives the measure. That spread is the smaller of two estimates: that of white noise of
 the level ``others`` in this window, and the one seen between successive frames. The largest of N noise
-values rises by about sqrt(2 ln N) such units; one more is demanded, and from there the confidence goes
-from 0 towards 1, with 0.5 at 3 units. A peak on the first or last frame, or beside a frame that does
+values rises by about sqrt(2 ln N) such units; from there the confidence goes from 0
+towards 1: 0.25 at 1 unit, below which the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or beside a frame that does
 not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
 """
 
@@ -34,6 +34,7 @@ BROAD = (0.1, 0.2)
 neighbours count fully, above the second not at all. Chosen on simulated and on real stacks: rules that use
 the second neighbours on narrow peaks, too, are pulled aside by the noise floor."""
 HALF_CONFIDENCE_RISE = 3.0
+LEAST_CONFIDENCE = 0.25
 END_CONFIDENCE = 0.25
 OUTSIDE = np.float32(-1)
 """Stands for the measure of a pixel that a frame does not show; a measure is never negative."""
@@ -117,10 +118,10 @@ class PeakSearch:
         others = (self.sum[rows] - best) / rest
         seen = cv2.sqrt(self.sum_of_squared_steps[rows] * np.float32(0.5) / rest)
         spread = np.minimum(others * np.float32(relative_noise), seen)
-        by_chance = np.float32(np.sqrt(2 * np.log(count)) + 1)
+        by_chance = np.float32(np.sqrt(2 * np.log(count)))
         rise = np.maximum((best - others) - by_chance * spread, 0)
         confidence = rise / np.maximum(rise + np.float32(HALF_CONFIDENCE_RISE) * spread, np.finfo(np.float32).tiny)
-        flags = np.where(rise > 0, 0, Flag.NO_PEAK).astype(np.uint8)
+        flags = np.where(confidence >= LEAST_CONFIDENCE, 0, Flag.NO_PEAK).astype(np.uint8)
         at_end = (index == 0) | (index == count - 1)
         flags[at_end] |= np.uint8(Flag.PEAK_AT_END)
         outside = (np.minimum(*neighbours[0]) < 0) & ~at_end | (best < 0)
