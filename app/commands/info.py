@@ -40,7 +40,9 @@ def register(cli: typer.Typer) -> None:
             return
         print_facts(_readable(facts))
         if facts.get("complete") is False:
-            complain(_("This capture was interrupted. Open it in the window to recover the frames that were written."))
+            complain(
+                _("This capture was interrupted. Recover its frames with: reliefscope recover {file}").format(file=file)
+            )
 
     @cli.command("methods", help=_("List the methods of reconstruction."))
     def methods_command(as_json: Json = False) -> None:

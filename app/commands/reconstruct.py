@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from app.terminal import complain, print_facts, print_json, progress_bar
 from models.colour_maps import lut
 from models.errors import InputError, OutputError
+from models.evaluate import Comparison, compare
 from models.focal_stack import FocalStack
 from models.formats import MAP_SUFFIXES, PictureStyle, check_output, read_height_map, read_stack, write_height_map
 from models.formats.images import frame_files
@@ -129,10 +130,12 @@ def register(cli: typer.Typer) -> None:
         window: Window = None,
         align: Align = "none",
         regularisation: Regularisation = None,
+        confidence_above: Annotated[
+            float,
+            typer.Option("--confidence-above", metavar="0..1", help=_("Compare pixels of this confidence or more.")),
+        ] = 0.0,
         as_json: Json = False,
     ) -> None:
-        from models.evaluate import compare
-
         options = _options(method, window, align, regularisation)
         stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
         known = read_height_map(truth)
@@ -142,9 +145,13 @@ def register(cli: typer.Typer) -> None:
                     truth=truth, a=_size(known.shape), b=_size(stack.image_shape)
                 )
             )
-        height_map, _seconds = _reconstruct(stack, options)
-        result = compare(height_map, known.height_um, step_um=stack.step_um)
-        print_json(result) if as_json else print_facts(result)
+        height_map, seconds = _reconstruct(stack, options)
+        result = compare(height_map, known.height_um, step_um=stack.step_um, confidence_above=confidence_above)
+        summary = _summary(input_path, stack, height_map, seconds)
+        if as_json:
+            print_json({**summary, "truth": str(truth), **_error_values(result)})
+        else:
+            _print_comparison(result, stack, summary)
 
 
 def _options(method: str, window: int | None, align: str, regularisation: float | None) -> ReconstructionOptions:
@@ -233,6 +240,41 @@ def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, 
     print_facts({**facts, _("written"): "\n".join(summary["outputs"])})
     if height_map.z_unit == "frame":
         complain(_("The step between the frames is unknown, so heights count frames. Give it with --step-um."))
+
+
+def _error_values(result: Comparison) -> dict[str, Any]:
+    """The errors in the unit of the map and in steps, as JSON values: no pixels compared means no value."""
+    values = {
+        "mean_absolute_error": result.mean_absolute_um,
+        "mean_absolute_error_steps": result.mean_absolute_steps,
+        "root_mean_square_error": result.root_mean_square_um,
+        "median_absolute_error": result.median_absolute_um,
+        "bias": result.bias_um,
+        "bad_share": result.bad_fraction,
+        "compared_share": result.coverage,
+    }
+    return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"pixels": result.count}
+
+
+def _print_comparison(result: Comparison, stack: FocalStack, summary: dict[str, Any]) -> None:
+    unit = _("frames") if stack.z_unit == "frame" else "um"
+    if result.count == 0:
+        complain(_("No pixel has both a height and a known height: there is nothing to compare."))
+        return
+    print_facts(
+        {
+            _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),
+            _("method"): f"{summary['method']} ({summary['seconds']:.2f} s)",
+            _("mean absolute error"): _("{error:.4f} {unit} = {steps:.3f} steps").format(
+                error=result.mean_absolute_um, unit=unit, steps=result.mean_absolute_steps
+            ),
+            _("median absolute error"): f"{result.median_absolute_um:.4f} {unit}",
+            _("root mean square error"): f"{result.root_mean_square_um:.4f} {unit}",
+            _("bias"): f"{result.bias_um:+.4f} {unit}",
+            _("off by more than one step"): f"{result.bad_fraction:.2%}",
+            _("pixels compared"): f"{result.count} ({result.coverage:.1%})",
+        }
+    )
 
 
 def _size(shape: tuple[int, int]) -> str:
