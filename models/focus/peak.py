@@ -13,9 +13,9 @@ A height is NaN only where nothing at all is known: the focus measure is zero in
 ``others`` the mean measure of the other frames, the rise ``best - others`` is counted in units of the
 spread that noise gives the measure. That spread is the smaller of two estimates: that of white noise of
 the level ``others`` in this window, and the one seen between successive frames. The largest of N noise
-values rises by about sqrt(2 ln N) such units; from there the confidence goes from 0
-towards 1: 0.25 at 1 unit, below which the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or beside a frame that does
-not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
+values rises by about sqrt(2 ln N) such units; from there the confidence goes from 0 towards 1: 0.25 at
+1 unit, below which the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame,
+or beside a frame that does not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
 """
 
 from dataclasses import dataclass

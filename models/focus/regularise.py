@@ -50,10 +50,10 @@ def regularise(height_map: HeightMap, strength: float, step_um: float) -> Height
     def pulled(towards: Plane) -> Plane:
         return np.asarray((precision * own + np.float32(strength) * towards) / (precision + np.float32(strength)))
 
-    around = _neighbourhood(own, precision, _links(grey, own / np.float32(step_um), confidence))
-    trust = precision / (1 + ((own - around) / np.float32(step_um)) ** 2)
-    links = _links(grey, pulled(around) / np.float32(step_um), np.ones_like(own))
-    height_um = pulled(_neighbourhood(own, trust, links))
+    step = np.float32(step_um)
+    around = _neighbourhood(own, precision, _links(grey, own, step, confidence))
+    trust = precision / (1 + ((own - around) / step) ** 2)
+    height_um = pulled(_neighbourhood(own, trust, _links(grey, pulled(around), step, np.ones_like(own))))
     flags = height_map.flags.copy()
     flags[(np.abs(height_um - own) > step_um) & ~missing] |= np.uint8(Flag.SMOOTHED)
     height_um[missing] = np.nan
@@ -74,18 +74,18 @@ def _neighbourhood(height: Plane, precision: Plane, links: tuple[Plane, Plane]) 
     return np.asarray(sums[0] / sums[1] + offset, dtype=np.float32)
 
 
-def _links(grey: Plane, steps: Plane, confidence: Plane) -> tuple[Plane, Plane]:
-    """How strongly each pixel is tied to the next one, 0 to 1: down the columns (H - 1, W) and along the rows
-    (W - 1, H). ``steps`` is the height in frame steps."""
+def _links(grey: Plane, height: Plane, step: np.float32, confidence: Plane) -> tuple[Plane, Plane]:
+    """How strongly each pixel is tied to the next, 0 to 1: down the columns (H - 1, W), along the rows (W - 1, H)."""
 
-    def along_first_axis(grey: Plane, steps: Plane, confidence: Plane) -> Plane:
+    def along_first_axis(grey: Plane, height: Plane, confidence: Plane) -> Plane:
         contrast = np.abs(np.diff(grey, axis=0))
         scale = np.float32(EDGE_CONTRAST) * contrast.mean() + np.finfo(np.float32).tiny
-        jump = np.diff(steps, axis=0) ** 2 * confidence[1:] * confidence[:-1]
-        return np.asarray(np.exp(-((contrast / scale) ** 2) - jump), dtype=np.float32)
+        jump = (np.diff(height, axis=0) / step) ** 2 * confidence[1:] * confidence[:-1]
+        cost = np.minimum((contrast / scale) ** 2 + jump, np.float32(30))  # exp of more is slow: denormal numbers
+        return np.asarray(cv2.exp(-cost))
 
-    turned = (np.ascontiguousarray(plane.T) for plane in (grey, steps, confidence))
-    return along_first_axis(grey, steps, confidence), along_first_axis(*turned)
+    turned = (cv2.transpose(plane) for plane in (grey, height, confidence))
+    return along_first_axis(grey, height, confidence), along_first_axis(*turned)
 
 
 def _smooth_along_first_axis(values: NDArray[np.float32], tie: Plane) -> None:
