@@ -202,8 +202,8 @@ ACTIONS: tuple[ActionSpec, ...] = (
 )  # fmt: skip
 
 AFTER_LINE = frozenset(
-    ("close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "live", "auto_contrast", "snapshot")
-    + ("use_depth_of_field", "start", "align", "shortcuts")
+    {"close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "live", "auto_contrast", "snapshot"}
+    | {"use_depth_of_field", "start", "align", "shortcuts"}
 )
 """A menu draws a line above these."""
 

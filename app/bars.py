@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from app.theme import current, icon, set_role
 from models.language import _
+
+INFO_MS = 15_000
 
 Choice = tuple[str, Callable[[], object]]
 
@@ -76,7 +78,10 @@ class Bars(QWidget):
         return self._show("look", source, text, choices)
 
     def show_info(self, text: str, *choices: Choice) -> Bar:
-        return self._show("info", "", text, choices)
+        """Good news; goes away by itself."""
+        bar = self._show("info", "", text, choices)
+        QTimer.singleShot(INFO_MS, bar, bar.dismiss)
+        return bar
 
     def bars(self) -> list[Bar]:
         items = (self._column.itemAt(index).widget() for index in range(self._column.count()))

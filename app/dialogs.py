@@ -1,10 +1,10 @@
 """The few windows beside the main one: export, keyboard shortcuts, about."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QFileDialog,
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QListWidget,
     QListWidgetItem,
@@ -57,6 +58,7 @@ class ExportDialog(QDialog):
                 continue
             item = QListWidgetItem(f"{_(title)}  ({suffix})\n{_(about)}")
             item.setData(Qt.ItemDataRole.UserRole, suffix)
+            item.setSizeHint(QSize(0, 2 * self.fontMetrics().lineSpacing() + 14))
             if not calibrated and suffix in (".x3p", *MESHES):
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
             self.list.addItem(item)
@@ -112,32 +114,11 @@ class ShortcutsDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         by_name = {action.objectName(): action for action in actions}
         page = QWidget()
-        grid = QGridLayout(page)
-        grid.setContentsMargins(24, 12, 24, 20)
-        grid.setHorizontalSpacing(16)
-        grid.setVerticalSpacing(5)
-        columns: tuple[tuple[str, ...], ...] = (("file", "view", "help", "reconstruct"), ("stage", "camera", "stack"))
-        for side, menus in enumerate(columns):
-            row = 0
-            for menu in menus:
-                heading = QLabel(_(MENUS[menu]).replace("&", ""))
-                heading.setContentsMargins(0, 10, 0, 2)
-                font = heading.font()
-                font.setBold(True)
-                heading.setFont(font)
-                grid.addWidget(heading, row, 3 * side, 1, 2)
-                row += 1
-                for spec in ACTIONS:
-                    if spec.menu != menu:
-                        continue
-                    action = by_name[spec.name]
-                    keys = QLabel(action.shortcut().toString(QKeySequence.SequenceFormat.NativeText))
-                    set_role(keys, "hint")
-                    grid.addWidget(QLabel(action.text()), row, 3 * side)
-                    grid.addWidget(keys, row, 3 * side + 1)
-                    row += 1
-        grid.setColumnMinimumWidth(2, 28)
-        grid.setRowStretch(grid.rowCount(), 1)
+        sides = QHBoxLayout(page)
+        sides.setContentsMargins(24, 12, 24, 20)
+        sides.setSpacing(40)
+        for menus in (("file", "view", "help", "reconstruct"), ("stage", "camera", "stack")):
+            sides.addWidget(_shortcut_list(menus, by_name), 1, Qt.AlignmentFlag.AlignTop)
         scroll = QScrollArea()
         scroll.setWidget(page)
         scroll.setWidgetResizable(True)
@@ -147,6 +128,29 @@ class ShortcutsDialog(QDialog):
         self.resize(
             min(page.sizeHint().width() + 30, parent.width()), min(page.sizeHint().height() + 10, parent.height())
         )
+
+
+def _shortcut_list(menus: Iterable[str], actions: Mapping[str, QAction]) -> QWidget:
+    column = QWidget()
+    grid = QGridLayout(column)
+    grid.setContentsMargins(0, 0, 0, 0)
+    grid.setHorizontalSpacing(20)
+    grid.setVerticalSpacing(5)
+    for menu in menus:
+        heading = QLabel(_(MENUS[menu]).replace("&", ""))
+        heading.setContentsMargins(0, 10, 0, 2)
+        set_role(heading, "heading")
+        grid.addWidget(heading, grid.rowCount(), 0, 1, 2)
+        for spec in ACTIONS:
+            if spec.menu != menu:
+                continue
+            action = actions[spec.name]
+            keys = QLabel(action.shortcut().toString(QKeySequence.SequenceFormat.NativeText))
+            set_role(keys, "hint")
+            row = grid.rowCount()
+            grid.addWidget(QLabel(action.text()), row, 0)
+            grid.addWidget(keys, row, 1)
+    return column
 
 
 class AboutDialog(QDialog):

@@ -81,7 +81,6 @@ class CountField(QSpinBox):
 
 
 def _plain(box: QAbstractSpinBox) -> None:
-    box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
     box.setAlignment(Qt.AlignmentFlag.AlignRight)
     box.setKeyboardTracking(False)
     box.setLocale(QLocale.c())

@@ -2,14 +2,26 @@
 
 from collections.abc import Callable, Iterable
 
-from PySide6.QtCore import QEvent, QObject, Qt
-from PySide6.QtGui import QAction, QKeyEvent, QKeySequence
-from PySide6.QtWidgets import QDialog, QLabel, QLineEdit, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtGui import QAction, QColor, QKeyEvent, QKeySequence, QPainter
+from PySide6.QtWidgets import (
+    QDialog,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+    QWidget,
+)
 
-from app.theme import set_role
+from app.theme import current, set_role
 from models.language import _
 
 WIDTH, HEIGHT = 560, 420
+SHORTCUT = Qt.ItemDataRole.UserRole + 1
 
 
 def match(query: str, text: str) -> float | None:
@@ -42,6 +54,7 @@ class Palette(QDialog):
         self.field.setPlaceholderText(_("What do you want to do?"))
         self.list = QListWidget()
         self.list.setUniformItemSizes(True)
+        self.list.setItemDelegate(_WithShortcut(self.list))
         self._hint = QLabel(_("Enter runs it · Esc closes"))
         set_role(self._hint, "hint")
         column = QVBoxLayout(self)
@@ -68,8 +81,9 @@ class Palette(QDialog):
         fits.sort(key=lambda fit: fit[:2])
         self.list.clear()
         for disabled, _score, action in fits:
-            item = QListWidgetItem(action.icon(), _entry(action))
+            item = QListWidgetItem(action.icon(), action.text().replace("&", ""))
             item.setData(Qt.ItemDataRole.UserRole, action)
+            item.setData(SHORTCUT, action.shortcut().toString(QKeySequence.SequenceFormat.NativeText))
             item.setToolTip(action.statusTip())
             if disabled:
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
@@ -80,7 +94,7 @@ class Palette(QDialog):
         if item is None or not item.flags() & Qt.ItemFlag.ItemIsEnabled:
             return
         action: QAction = item.data(Qt.ItemDataRole.UserRole)
-        self.close()
+        self.accept()
         action.trigger()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -89,17 +103,24 @@ class Palette(QDialog):
                 step = 1 if event.key() == Qt.Key.Key_Down else -1
                 self.list.setCurrentRow(max(0, min(self.list.count() - 1, self.list.currentRow() + step)))
                 return True
+            if event.key() == Qt.Key.Key_Escape:
+                self._on_escape()
             if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
                 self._run(self.list.currentItem())
                 return True
         return super().eventFilter(watched, event)
 
-    def reject(self) -> None:
-        self._on_escape()
-        self.close()
 
+class _WithShortcut(QStyledItemDelegate):
+    """Draws the shortcut of an entry at its right end."""
 
-def _entry(action: QAction) -> str:
-    shortcut = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
-    text = action.text().replace("&", "")
-    return f"{text}    {shortcut}" if shortcut else text
+    def paint(
+        self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        super().paint(painter, option, index)
+        enabled = bool(index.flags() & Qt.ItemFlag.ItemIsEnabled)
+        selected = enabled and bool(option.state & QStyle.StateFlag.State_Selected)
+        theme = current()
+        painter.setPen(QColor(theme.on_accent if selected else theme.quiet if enabled else theme.disabled))
+        box = option.rect.adjusted(0, 0, -12, 0)
+        painter.drawText(box, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, index.data(SHORTCUT))

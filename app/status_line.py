@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QToolButton, QWidget
 
@@ -44,6 +44,7 @@ class StatusLine(QFrame):
         self.left = Reading(_("{time} left").format(time="88 min 88 s"), _("Time left"))
         self._cancel_button = QToolButton()
         self._cancel_button.setDefaultAction(cancel)
+        self._cancel_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         set_role(self._cancel_button, "flat")
         self.exposure = Reading("8888.88 ms", _("Exposure time"))
         self.fps = Reading("888 fps", _("Pictures per second in the live view"))

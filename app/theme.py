@@ -179,6 +179,9 @@ QToolButton[role="section"] {{ background: transparent; border: none; color: {t.
   padding: 4px 2px; text-align: left; }}
 QLineEdit, QAbstractSpinBox, QComboBox {{ background: {t.field}; border: 1px solid {t.border}; border-radius: 4px;
   padding: 3px 6px; min-height: 18px; selection-background-color: {t.accent}; }}
+/* Zero width instead of "no buttons": with those Qt gives the text a width of one pixel. */
+QAbstractSpinBox::up-button, QAbstractSpinBox::down-button {{ width: 0; height: 0; border: none; }}
+QAbstractSpinBox QLineEdit {{ background: transparent; border: none; padding: 0 7px; min-height: 0; }}
 QLineEdit:focus, QAbstractSpinBox:focus, QComboBox:focus {{ border-color: {t.accent}; }}
 QLineEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled {{ color: {t.disabled}; background: {t.panel}; }}
 QComboBox::drop-down {{ border: none; width: 20px; }}
@@ -206,10 +209,12 @@ QListWidget {{ background: {t.panel}; border: none; outline: none; }}
 QListWidget::item {{ padding: 6px 10px; border-radius: 4px; }}
 QListWidget::item:selected {{ background: {t.accent}; color: {t.on_accent}; }}
 QHeaderView::section {{ background: {t.panel}; border: none; padding: 4px 8px; color: {t.quiet}; }}
+QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
 QLabel {{ background: transparent; }}
 QLabel[role="hint"] {{ color: {t.quiet}; }}
 QLabel[role="amber"] {{ color: {t.amber}; }}
 QLabel[role="red"] {{ color: {t.red}; }}
+QLabel[role="heading"] {{ font-weight: 600; }}
 QLabel[role="title"] {{ font-size: 20px; font-weight: 600; }}
 QLabel[role="readout"] {{ font-size: 20px; font-weight: 600; }}
 QWidget[role="panel"] {{ background: {t.panel}; }}

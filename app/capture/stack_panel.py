@@ -43,6 +43,7 @@ class StackPanel(QWidget):
     """Edits a :class:`StackSetup`. ``free_bytes`` and ``estimate`` are asked when the summary is drawn."""
 
     setupChanged = Signal(object)
+    summaryChanged = Signal()
 
     def __init__(
         self, actions: Actions, estimate: Callable[[SweepPlan], Estimate | None], free_bytes: Callable[[], int]
@@ -70,8 +71,7 @@ class StackPanel(QWidget):
         self._step_label = spacing.row(_("Step"), self.step)
         self._count_label = spacing.row(_("Frames"), self.count)
         self._depth_hint = hint()
-        self._summary = _Summary()
-        self._note = hint()
+        self.summary = PlanSummary()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
@@ -82,8 +82,6 @@ class StackPanel(QWidget):
         for widget in (self.ends, form, self.spacing, spacing):
             column.addWidget(widget)
         column.addLayout(depth)
-        column.addWidget(self._summary)
-        column.addWidget(self._note)
         self.ends.chosen.connect(lambda _index: self._show())
         self.first.edited.connect(lambda _value: self._read_ends())
         self.second.edited.connect(lambda _value: self._read_ends())
@@ -214,14 +212,12 @@ class StackPanel(QWidget):
     def refresh_summary(self) -> None:
         """Frames, real step, range, time and disk space of the present plan."""
         plan = self.plan()
-        self._summary.show_plan(plan, self._estimate(plan) if plan else None)
-        self._note.setText(self.problem or (plan.note or "" if plan else ""))
-        self._note.setVisible(bool(self._note.text()))
-        set_role(self._note, "amber" if self.problem and self._range_um() is not None else "hint")
+        self.summary.show_plan(plan, self._estimate(plan) if plan else None)
+        self.summaryChanged.emit()
 
 
-class _Summary(QWidget):
-    """Two columns of captions with their numbers."""
+class PlanSummary(QWidget):
+    """What the plan amounts to, in numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +226,7 @@ class _Summary(QWidget):
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(3)
         self._values: list[QLabel] = []
-        captions = (_("Frames"), _("Step"), _("Range"), _("Time"), _("Disk"))
+        captions = (_("Frames"), _("Step"), _("Range"), _("Needs"))
         for place, caption in enumerate(captions):
             row, column = divmod(place, 2)
             name, value = QLabel(caption), QLabel()
@@ -243,10 +239,10 @@ class _Summary(QWidget):
         grid.setColumnStretch(3, 1)
 
     def show_plan(self, plan: SweepPlan | None, estimate: Estimate | None) -> None:
-        texts = ["—"] * 5
+        texts = ["—"] * 4
         if plan is not None:
             texts[:3] = [str(plan.frame_count), f"{plan.step_um:.3f} µm", f"{number(plan.range_um, 1)} µm"]
         if estimate is not None:
-            texts[3:] = [duration(estimate.seconds), data_size(estimate.bytes)]
+            texts[3] = f"{duration(estimate.seconds)}, {data_size(estimate.bytes)}"
         for label, text in zip(self._values, texts, strict=True):
             label.setText(text)

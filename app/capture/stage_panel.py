@@ -5,12 +5,12 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app.actions import Actions
 from app.capture.z_scale import ZScale
-from app.fields import Form, NumberField, Segments
+from app.fields import NumberField, Segments, hint
 from app.top_bar import ActionButton
 from models.language import _
 
 STEP_ACTIONS = ("step_fine", "step_medium", "step_coarse")
-BUTTON_REPEAT_MS = 120
+FIELD_WIDTH = 104
 
 
 class StagePanel(QWidget):
@@ -33,25 +33,29 @@ class StagePanel(QWidget):
         self.step = NumberField("µm", 0.01, 10_000.0, digits=2)
         self.step.show_value(self._steps_um[step])
         self.go_to = NumberField("µm", -1e6, 1e6, digits=2)
-        form = Form()
-        form.row(_("Step"), self.step)
-        form.row(_("Go to"), self.go_to)
+        for field in (self.step, self.go_to):
+            field.setFixedWidth(FIELD_WIDTH)
         right = QVBoxLayout()
         right.setSpacing(6)
         right.addWidget(self.up)
         right.addWidget(self.down)
         right.addWidget(ActionButton(actions["autofocus"], show_icon=True, text=_("Focus")))
         right.addStretch(1)
+        for caption, field in ((_("Go to"), self.go_to), (_("Step"), self.step)):
+            label = hint(caption)
+            label.setBuddy(field)
+            field.setAccessibleName(caption)
+            right.addWidget(label)
+            right.addWidget(field)
         upper = QHBoxLayout()
         upper.setSpacing(10)
         upper.addWidget(self.scale, 1)
         upper.addLayout(right)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(6)
+        column.setSpacing(8)
         column.addLayout(upper)
         column.addWidget(self.steps)
-        column.addWidget(form)
         actions["stage_up"].triggered.connect(lambda: self.jog(1))
         actions["stage_down"].triggered.connect(lambda: self.jog(-1))
         self.scale.stepped.connect(self.jog)

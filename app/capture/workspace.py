@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QMainWindow,
     QScrollArea,
     QStackedWidget,
-    QTabWidget,
+    QTabBar,
     QVBoxLayout,
     QWidget,
 )
@@ -99,11 +99,11 @@ class CaptureWorkspace(QWidget):
         self.profile.setAccessibleName(_("Microscope"))
         self.sample.setPlaceholderText(_("Name of the sample"))
         self.sample.setToolTip(_("The file is named after it and the time"))
-        self._connect_button = ActionButton(self._actions["connect"], role="primary", text=_("Connect"))
-        self._disconnect_button = ActionButton(self._actions["disconnect"])
+        self._connect_button = ActionButton(self._actions["connect"], show_icon=True, text=_("Connect"))
+        self._disconnect_button = ActionButton(self._actions["disconnect"], show_icon=True, text=" ")
         microscope = QWidget()
         row = QHBoxLayout(microscope)
-        row.setContentsMargins(0, 0, 0, 0)
+        row.setContentsMargins(0, 4, 0, 0)
         row.addWidget(self.profile, 1)
         row.addWidget(self._connect_button)
         row.addWidget(self._disconnect_button)
@@ -114,12 +114,12 @@ class CaptureWorkspace(QWidget):
         inside.setContentsMargins(12, 8, 12, 12)
         inside.setSpacing(12)
         self.sections = [
-            Section(_("Microscope"), microscope),
             Section(_("Stage"), self.stage),
             Section(_("Stack"), self.stack),
             Section(_("Camera"), self.camera),
             Section(_("Reconstruction"), self.reconstruction),
         ]
+        inside.addWidget(microscope)
         for section in self.sections:
             inside.addWidget(section)
         inside.addStretch(1)
@@ -134,6 +134,7 @@ class CaptureWorkspace(QWidget):
         foot_column = QVBoxLayout(foot)
         foot_column.setContentsMargins(12, 8, 12, 10)
         foot_column.setSpacing(8)
+        foot_column.addWidget(self.stack.summary)
         foot_column.addWidget(self.sample)
         foot_column.addWidget(self.start)
         foot_column.addWidget(self.cancel)
@@ -161,17 +162,31 @@ class CaptureWorkspace(QWidget):
 
         self.surface.set_empty_text(_("The height map grows here during a capture."))
         self.height_image.set_empty_text(_("The height map grows here during a capture."))
-        self.maps = QTabWidget()
-        self.maps.addTab(self.surface, _("3D"))
-        self.maps.addTab(self.height_image, _("2D"))
-        self.maps.setDocumentMode(True)
+        self.tabs = QTabBar()
+        self.tabs.addTab(_("Height map in 3D"))
+        self.tabs.addTab(_("2D"))
+        self.tabs.setExpanding(False)
+        self.tabs.setDrawBase(False)
+        self.maps = QStackedWidget()
+        self.maps.addWidget(self.surface)
+        self.maps.addWidget(self.height_image)
         self._map_state = QLabel()
         set_role(self._map_state, "hint")
-        self._map_state.setContentsMargins(0, 0, 12, 0)
-        self.maps.setCornerWidget(self._map_state)
+        head = QHBoxLayout()
+        head.setContentsMargins(0, 0, 12, 0)
+        head.addWidget(self.tabs)
+        head.addStretch(1)
+        head.addWidget(self._map_state)
+        right = QWidget()
+        set_role(right, "panel")
+        right_column = QVBoxLayout(right)
+        right_column.setContentsMargins(0, 0, 0, 0)
+        right_column.setSpacing(0)
+        right_column.addLayout(head)
+        right_column.addWidget(self.maps, 1)
 
         self._dock("capture-controls", _("Controls"), controls, Qt.DockWidgetArea.LeftDockWidgetArea)
-        maps = self._dock("capture-map", _("Height map"), self.maps, Qt.DockWidgetArea.RightDockWidgetArea)
+        maps = self._dock("capture-map", _("Height map"), right, Qt.DockWidgetArea.RightDockWidgetArea)
         self._desk.resizeDocks([maps], [520], Qt.Orientation.Horizontal)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
@@ -216,6 +231,8 @@ class CaptureWorkspace(QWidget):
         self.live.stepped.connect(self.stage.jog)
         self.camera.settingsChosen.connect(link.apply)
         self.stack.setupChanged.connect(self._on_setup_changed)
+        self.stack.summaryChanged.connect(self._show_start)
+        self.tabs.currentChanged.connect(self._show_tab)
         self.profile.activated.connect(lambda _index: self.connect_microscope())
         actions.connect_to(
             connect=self.connect_microscope,
@@ -284,7 +301,6 @@ class CaptureWorkspace(QWidget):
         growing.grown.connect(self._show_growing)
         growing.finished.connect(self._on_map_finished)
         growing.failed.connect(lambda error: self._on_map_failed(error))
-        self._map_state.setText(_("growing"))
 
         def take(frame: Frame) -> None:
             growing.add(frame.image, frame.z_measured_um)
@@ -312,8 +328,8 @@ class CaptureWorkspace(QWidget):
             self._report()
 
     def _on_map_finished(self, height_map: HeightMap) -> None:
-        self.surface.set_height_map(height_map)
-        self.height_image.set_height_map(height_map)
+        self._final = height_map
+        self._show_map(height_map, moving=False)
         self._show_drift()
         self._map_state.setText("")
         if self._end is not None and self._end.path is not None:
@@ -408,6 +424,8 @@ class CaptureWorkspace(QWidget):
             reason = _("The stage is stopped; release it first.")
         elif not capturing:
             reason = self.stack.problem
+        plan = self.stack.plan() if not reason else None
+        reason = reason or (plan.note or "" if plan else "")
         self._start_hint.setText(reason)
         self._start_hint.setVisible(bool(reason))
 
@@ -423,11 +441,21 @@ class CaptureWorkspace(QWidget):
         height_map = self._map.take() if self._map is not None else None
         if height_map is None:
             return
+        self._show_map(height_map, moving=True)
+        self._map_state.setText(_("growing"))
+        self._show_drift()
+
+    def _show_tab(self, index: int) -> None:
+        self.maps.setCurrentIndex(index)
+        if self._final is not None:
+            self._show_map(self._final, moving=False)
+
+    def _show_map(self, height_map: HeightMap, *, moving: bool) -> None:
+        """In the view that is seen; the other one follows when it is turned to."""
         if self.maps.currentWidget() is self.surface:
-            self.surface.set_height_map(height_map, moving=True)
+            self.surface.set_height_map(height_map, moving=moving)
         else:
             self.height_image.set_height_map(height_map)
-        self._show_drift()
 
     def _show_drift(self) -> None:
         if self._map is not None and self._settings.reconstruction.align != "none":
