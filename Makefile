@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 WINDOW_PACKAGES := libgl1 libgl1-mesa-dri libegl1 libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
 	libxcb-render-util0 libxcb-shape0 libxcb-xkb1 libxkbcommon0 libfontconfig1 libglib2.0-0 libdbus-1-3 fonts-dejavu-core fonts-noto-cjk
 TEST_PACKAGES := xvfb xauth
+# Debian's python3 comes without what makes a virtual environment.
+PYTHON_PACKAGES := $(if $(PYTHON),$(shell $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv),python3 python3-venv)
 
 .PHONY: demo test bench run install system system-window system-test translations lint clean
 
@@ -20,7 +22,7 @@ run: $(VENV)/installed
 
 install: system-window $(VENV)/installed
 
-test: system-window system-test $(VENV)/installed-test lint
+test: system-test $(VENV)/installed-test lint
 	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest
 
 lint: $(VENV)/installed-test
@@ -29,7 +31,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: system-window system-test $(VENV)/installed-test
+bench: system-test $(VENV)/installed-test
 	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest tests/benchmarks --benchmark-only -s
 
 # Collect the texts from the source, bring every catalogue up to date and compile it.
@@ -40,8 +42,7 @@ translations: $(VENV)/installed-test
 	$(BIN)/pybabel -q compile -D reliefscope -d resources/translations
 
 $(VENV)/python:
-	@test -n "$(PYTHON)" || { echo "Reliefscope needs Python 3.11, 3.12 or 3.13: sudo apt-get install python3 python3-venv"; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory system PACKAGES=python3-venv
+	@test -n "$(PYTHON)" || { echo "Reliefscope needs Python 3.11, 3.12 or 3.13."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -54,10 +55,10 @@ $(VENV)/installed-test: $(VENV)/python pyproject.toml
 	@touch $@ $(VENV)/installed
 
 system-window:
-	@$(MAKE) --no-print-directory system PACKAGES="$(WINDOW_PACKAGES)"
+	@$(MAKE) --no-print-directory system PACKAGES="$(PYTHON_PACKAGES) $(WINDOW_PACKAGES)"
 
 system-test:
-	@$(MAKE) --no-print-directory system PACKAGES="$(TEST_PACKAGES)"
+	@$(MAKE) --no-print-directory system PACKAGES="$(PYTHON_PACKAGES) $(WINDOW_PACKAGES) $(TEST_PACKAGES)"
 
 # Installs what is missing of PACKAGES when root, otherwise says the one line that does it.
 system:
