@@ -55,27 +55,21 @@ def _sml(image: Work) -> Work:
     return np.add(across, down, out=across)
 
 
-# A second difference grows between s^0 (noise) and s^2 (smooth detail) with its step s. The weights 1/s
-# stand between, so that no step rules; they are kept as whole numbers, 6/s.
-_MDML_WEIGHTS = {1: 6, 2: 3, 3: 2}
-
-
 def _mdml(image: Work) -> Work:
     """Multi-directional modified Laplacian: steps 1, 2, 3 along rows, columns and both diagonals.
 
-    sum over s of (1/s) (ML_h + ML_v + (ML_d1 + ML_d2) / sqrt 2), after Yan et al. (2020); diagonal
-    neighbours are sqrt 2 further away, hence their weight.
+    sum over s of ML_h + ML_v + (ML_d1 + ML_d2) / sqrt 2, after Yan et al. (2020); diagonal neighbours are
+    sqrt 2 further away, hence their weight. Second differences amplify noise alike at every step, so equal
+    weights normalise the steps by their noise: detail coarser than a pixel then counts by its own strength.
     """
     twice = _inner(image, 3) * 2
     axes = np.zeros_like(twice)
     diagonals = np.zeros_like(twice)
-    for step, weight in _MDML_WEIGHTS.items():
+    for step in (1, 2, 3):
         for total, directions in ((axes, ((0, 1), (1, 0))), (diagonals, ((1, 1), (1, -1)))):
-            first, second = (_second_difference(image, 3, step * y, step * x, twice) for y, x in directions)
-            np.add(first, second, out=first)
-            np.multiply(first, weight, out=first)
-            np.add(total, first, out=total)
-    return np.asarray(cv2.addWeighted(axes, 1 / 6, diagonals, 0.5**0.5 / 6, 0, dtype=cv2.CV_32F))
+            for y, x in directions:
+                np.add(total, _second_difference(image, 3, step * y, step * x, twice), out=total)
+    return np.asarray(cv2.addWeighted(axes, 1, diagonals, 0.5**0.5, 0, dtype=cv2.CV_32F))
 
 
 def _tenengrad(image: Work) -> NDArray[np.float32]:
@@ -125,7 +119,7 @@ class _Operator:
 
 _OPERATORS = {
     "sml": _Operator(_sml, 1, 0.85),
-    "mdml": _Operator(_mdml, 3, 0.69),
+    "mdml": _Operator(_mdml, 3, 0.67),
     "tenengrad": _Operator(_tenengrad, 1, 1.73),
     "rdf": _Operator(_rdf, 3, 1.05),
 }

@@ -147,8 +147,8 @@ def interpolate(
 
     def parabola(distance: int) -> tuple[Plane, Plane, Plane]:
         """Slope, curvature at the best frame and mean fall to the neighbours that many frames away."""
-        table = np.zeros((2, count), np.float32)  # their z, seen from the best frame; placeholders at the ends
-        table[0], table[1] = -distance, distance
+        table = np.empty((2, count), np.float32)  # their z, seen from the best frame
+        table[0], table[1] = z_um[0] - z_um[-1], z_um[-1] - z_um[0]  # any will do where there is no neighbour
         table[0, distance:] = z_um[:-distance] - z_um[distance:]
         table[1, :-distance] = z_um[distance:] - z_um[:-distance]
         before, after = neighbours[distance - 1]
