@@ -58,6 +58,8 @@ class ReconstructionOptions(BaseModel):
 
     ``regularisation``: 0 keeps every pixel at its own focus peak; larger values let confident
     neighbours decide where the own peak is weak. 1 is a good start.
+    ``stabilise`` measures focus on the square root of the grey values, in which photon noise is the same in
+    bright and dark places; without it the methods are those of their papers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +68,7 @@ class ReconstructionOptions(BaseModel):
     window: int = Field(default=9, ge=1, le=101)
     align: Alignment = "none"
     regularisation: float = Field(default=0.0, ge=0.0, le=100.0)
+    stabilise: bool = True
 
 
 def find_method(name: str) -> Method:

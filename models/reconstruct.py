@@ -58,6 +58,9 @@ def focus_curve(
     top, left = max(row - reach, 0), max(column - reach, 0)
     part = np.s_[top : row + reach + 1, left : column + reach + 1]
     curve = [
-        focus_measure(frame[part], options.method, options.window)[row - top, column - left] for frame, _z in stack
+        focus_measure(frame[part], options.method, options.window, stabilise=options.stabilise)[
+            row - top, column - left
+        ]
+        for frame, _z in stack
     ]
     return np.array(curve, dtype=np.float32)

@@ -80,7 +80,7 @@ class StreamingReconstruction:
         search = self._search
         if search is None:
             search = self._search = PeakSearch(frame.shape, frame.dtype)
-        method, window = self._options.method, self._options.window
+        method, window, stabilise = self._options.method, self._options.window, self._options.stabilise
         margin = margin_px(method, window)
         aligned = self._aligner.align(frame, to_grey(frame))
         image, inside = aligned.frame, aligned.inside
@@ -88,7 +88,7 @@ class StreamingReconstruction:
         index, rising = self.frame_count, bool(self._z_um and z_um > self._z_um[-1])
 
         def take(rows: slice) -> None:
-            measure = measure_strip(padded[rows.start : rows.stop + 2 * margin], method, window)
+            measure = measure_strip(padded[rows.start : rows.stop + 2 * margin], method, window, stabilise=stabilise)
             shown = None if inside is None else inside[rows]
             search.add(rows, measure, image[rows], index, rising=rising, inside=shown)
 

@@ -1,12 +1,16 @@
 """Focus measures: how much fine detail surrounds each pixel of one frame.
 
 Every measure is the mean, over a square window, of an operator that answers to detail and not to
-brightness. Grey values of 8-bit frames are worked on as int16 and those of 16-bit frames as float32;
-both hold every intermediate value exactly, so nothing overflows and the result of a pixel does not
-depend on how the image was cut into tiles.
+brightness. Grey values are worked on as whole numbers in int16 or float32, which hold every intermediate
+value exactly, so nothing overflows and the result of a pixel does not depend on how the image was cut.
 
 Outside the image the frame is continued by mirroring about its outermost pixels, which invents no
 edge and therefore no false maximum at the border.
+
+**Stabilised** measures work on the square root of the grey values (Anscombe, Biometrika 35 (1948) 246).
+Light comes in photons, whose noise grows with the square root of their number: where blurred light of a
+bright land spills over a dark wall, the wall's noise rises, and a plain measure takes that for focus.
+After the square root the noise is the same everywhere and at any time.
 """
 
 from collections.abc import Callable
@@ -20,7 +24,7 @@ from numpy.typing import NDArray
 from models.methods import find_method
 
 Work = NDArray[Any]
-"""A strip of grey values, int16 (8-bit frames) or float32 (16-bit frames)."""
+"""A strip of grey values, int16 or float32."""
 
 
 def to_grey(frame: NDArray[Any]) -> NDArray[Any]:
@@ -109,19 +113,21 @@ def _rdf(image: Work) -> Work:
 
 @dataclass(frozen=True)
 class _Operator:
-    """``reach_px``: how far it looks. ``relative_noise``: standard deviation over mean of its window mean
-    on white noise, for a window of one pixel side; a window of w divides it by w (measured on 5 to 15)."""
+    """``reach_px``: how far it looks. ``gain``: the largest number it makes of a grey value of 1.
+    ``relative_noise``: standard deviation over mean of its window mean on white noise, for a window of one
+    pixel side; a window of w divides it by w (measured on 5 to 15)."""
 
     apply: Callable[[Work], Work]
     reach_px: int
+    gain: int
     relative_noise: float
 
 
 _OPERATORS = {
-    "sml": _Operator(_sml, 1, 0.85),
-    "mdml": _Operator(_mdml, 3, 0.67),
-    "tenengrad": _Operator(_tenengrad, 1, 1.73),
-    "rdf": _Operator(_rdf, 3, 1.05),
+    "sml": _Operator(_sml, 1, 4, 0.85),
+    "mdml": _Operator(_mdml, 3, 12, 0.67),
+    "tenengrad": _Operator(_tenengrad, 1, 4, 1.73),
+    "rdf": _Operator(_rdf, 3, 80, 1.05),
 }
 
 
@@ -140,20 +146,34 @@ def continue_outside(grey: NDArray[Any], margin: int) -> NDArray[Any]:
     return np.asarray(cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REFLECT_101))
 
 
-def measure_strip(padded: NDArray[Any], method: str, window: int) -> NDArray[np.float32]:
+def measure_strip(padded: NDArray[Any], method: str, window: int, *, stabilise: bool) -> NDArray[np.float32]:
     """The focus measure of the inner part of ``padded`` (h + 2 m, w + 2 m), m = :func:`margin_px`: (h, w) float32."""
     operator = _OPERATORS[method]
-    detail = operator.apply(padded.astype(np.int16 if padded.dtype == np.uint8 else np.float32))
+    detail = operator.apply(_working_values(padded, operator.gain, stabilise=stabilise))
     rest = margin_px(method, window) - operator.reach_px
     mean = cv2.boxFilter(detail, cv2.CV_32F, (window, window))
     return np.asarray(mean[rest:-rest, rest:-rest])
 
 
-def focus_measure(frame: NDArray[Any], method: str, window: int) -> NDArray[np.float32]:
+_ROOTS_OF_8_BIT = np.rint(128 * np.sqrt(np.arange(256))).astype(np.int16)
+
+
+def _working_values(grey: NDArray[Any], gain: int, *, stabilise: bool) -> Work:
+    """Whole numbers, in int16 where the operator's largest result fits in."""
+    if grey.dtype == np.uint8:
+        values = cv2.LUT(grey, _ROOTS_OF_8_BIT) if stabilise else grey
+        largest = int(_ROOTS_OF_8_BIT[-1]) if stabilise else 255
+        return values.astype(np.int16 if largest * gain <= np.iinfo(np.int16).max else np.float32, copy=False)
+    values = grey.astype(np.float32)
+    return np.rint(cv2.sqrt(values) * np.float32(64)) if stabilise else values
+
+
+def focus_measure(frame: NDArray[Any], method: str, window: int, *, stabilise: bool = False) -> NDArray[np.float32]:
     """The focus measure of a whole frame (H, W[, 3]) uint8 or uint16: (H, W) float32, not negative.
 
     ``method`` is a key of :data:`models.methods.METHODS`; ``window`` is the side in pixels of the square
     over which the operator is averaged. Raises InputError for an unknown method.
     """
     find_method(method)
-    return measure_strip(continue_outside(to_grey(frame), margin_px(method, window)), method, window)
+    padded = continue_outside(to_grey(frame), margin_px(method, window))
+    return measure_strip(padded, method, window, stabilise=stabilise)
