@@ -319,6 +319,8 @@ def save_reconstruction(path: str | Path, height_map: HeightMap, name: str = "ma
     if not name or "/" in name or name.startswith("."):
         raise InputError(_("'{name}' cannot be the name of a reconstruction.").format(name=name))
     if not path.exists():
+        check_writable(path)
+        check_space(path, _map_bytes(height_map) + _STRUCTURE_BYTES)
         with replacing(path) as temporary, h5py.File(temporary, "x") as file:
             stamp(file)
             write_reconstruction(file, height_map, name)
@@ -366,6 +368,14 @@ def has_stack(path: str | Path) -> bool:
     """False for a file that holds only height maps."""
     with open_sample(Path(path)) as file:
         return "stack" in file
+
+
+def may_hold_capture(path: str | Path) -> bool:
+    """False only for a file of ours that has no stack: overwriting anything else might destroy frames."""
+    try:
+        return has_stack(path)
+    except InputError:
+        return True
 
 
 def _stack_group(file: h5py.File, path: Path) -> h5py.Group:

@@ -17,7 +17,7 @@ from models.formats.picture import PictureStyle, write_picture
 from models.formats.stacks import STACK_SUFFIXES, read_stack
 from models.height_map import HeightMap
 from models.language import _
-from models.storage import save_reconstruction, write_stack
+from models.storage import may_hold_capture, save_reconstruction, write_stack
 
 __all__ = [
     "MAP_SUFFIXES",
@@ -93,3 +93,9 @@ def check_output(path: str | Path, *, calibrated: bool = True) -> None:
             ).format(name=path.name)
         )
     check_writable(path)
+    if suffix == ".h5" and path.exists() and may_hold_capture(path):
+        raise OutputError(
+            _("{path} exists and may hold a captured stack, which is never overwritten. Choose another name.").format(
+                path=path
+            )
+        )

@@ -1,6 +1,7 @@
 """Height maps as numbers: float TIFF, NumPy, CSV, X3P (ISO 25178-72) and our own file; written and read back."""
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def read_height_map(path: str | Path, name: str = "main") -> HeightMap:
         raise InputError(_("There is no file {path}.").format(path=path)) from None
     except _READ_ERRORS as error:
         raise InputError(_("{path} is not a readable height map.").format(path=path)) from error
-    if height_um.ndim != 2 or height_um.dtype.kind not in "fiu":
+    if height_um.ndim != 2 or height_um.size == 0 or height_um.dtype.kind not in "fiu":
         raise InputError(_("{path} is not a readable height map.").format(path=path))
     height_um = np.ascontiguousarray(height_um, dtype=np.float32)
     return HeightMap(
@@ -143,6 +144,7 @@ _READ_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     LookupError,
     RuntimeError,
+    EOFError,
 )
 
 
@@ -174,7 +176,8 @@ def _read_csv(path: Path) -> _Read:
         head = file.readline()
     fields = dict(part.strip().split(": ", 1) for part in head.split(";")[1:]) if head.startswith(_CSV_TITLE) else {}
     pixel = fields.get("pixel", "unknown")
-    heights = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # an empty file is our caller's to refuse
+        heights = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
     return heights, None if pixel == "unknown" else float(pixel.removesuffix(" um")), _unit(fields.get("unit"))
 
 

@@ -41,12 +41,12 @@ class TestTransfer:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
     def test_far_from_focus_it_is_that_of_the_geometric_blur_circle(self):
-        """2 J1(a) / a with a = 2 pi f r, at low frequencies where geometric optics holds."""
+        """2 J1(a) / a with a = 2 pi f r. The rim of the wave front lies 2 % inside the thin lens's cone at NA 0.3."""
         a = np.linspace(0.01, 3.5, 30)
         for defocus_um in (100.0, 300.0):
             frequency = a / (2 * np.pi * blur_radius_um(defocus_um, OPTICS))
             found = defocus_transfer(frequency, np.array([defocus_um]), OPTICS, bandwidth=0.0)[0]
-            np.testing.assert_allclose(found, 2 * j1(a) / a, atol=0.03)
+            np.testing.assert_allclose(found, 2 * j1(a) / a, atol=0.045)
 
     @given(st.floats(0, 500), st.floats(0.1, 0.9))
     @settings(max_examples=30, deadline=None)
