@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ def complain(message: str) -> None:
 
 def print_json(document: Any) -> None:
     """Exactly one JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n")
+    print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=str), flush=True)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
