@@ -84,6 +84,7 @@ class SampleProfile(_Section):
     parameters: dict[str, float] = {}
     vignetting: float = Field(default=0.12, ge=0, lt=1)
     tilt: float = Field(default=0.06, ge=-1, le=1)
+    stray: float = Field(default=0.08, ge=0, le=1)
     roughness_slope: float = Field(default=0.2, ge=0, le=1)
     diffuse: float = Field(default=0.12, ge=0, le=1)
     breathing_per_um: float = 0.0
@@ -231,7 +232,7 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     renderer = FocusRenderer(
         known,
         profile.selected_objective.optics,
-        illumination=Illumination(sample.vignetting, sample.tilt),
+        illumination=Illumination(sample.vignetting, sample.tilt, sample.stray),
         roughness_slope=sample.roughness_slope,
         diffuse=sample.diffuse,
         breathing_per_um=sample.breathing_per_um,

@@ -7,11 +7,13 @@ land spills into a cell as it does in a real microscope; nothing is blurred "per
 
 Modelled: the exact defocused transfer function of a diffraction-limited circular pupil, the width of the
 spectrum, integration over the camera pixel, specular and rough reflection into a finite aperture, shading
-by steep walls, uneven illumination, focus breathing, lateral shift. Not modelled: aberrations, coherent
-fringes at edges (the illumination is taken as incoherent), polarisation, light that is reflected twice,
-and the changed *shape* of the blur where a wall covers a part of the aperture (its lost *light* is).
+by steep walls, uneven illumination, veiling stray light, focus breathing, lateral shift. Not modelled:
+aberrations, coherent fringes at edges (the illumination is taken as incoherent), polarisation, light that
+is reflected twice, and the changed *shape* of the blur where a wall covers a part of the aperture (the light
+that is lost there is modelled).
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -25,6 +27,7 @@ from models.surfaces import Surface
 
 FloatImage = NDArray[np.float32]
 
+FREQUENCY_BINS = 1024
 NEGLIGIBLE_TRANSFER = 2e-3
 """Spatial frequencies that a slab passes with less contrast than this are left out: 0.5 grey levels of 255."""
 
@@ -120,12 +123,55 @@ def slope_of(height_um: FloatImage, pixel_um: float) -> FloatImage:
     return np.asarray(np.hypot(rows, columns), dtype=np.float32)
 
 
+def depth_of_focus_um(optics: Optics) -> float:
+    """The diffraction term of the depth of field, lambda n / NA^2."""
+    return optics.wavelength_um * optics.refractive_index / optics.na**2
+
+
+@dataclass(frozen=True)
+class _TransferTable:
+    """:func:`defocus_transfer` at ``defocus_um`` (D,); ``last_bin`` (D,) the last frequency that still counts."""
+
+    defocus_um: NDArray[np.float64]
+    transfer: FloatImage
+    last_bin: NDArray[np.int64]
+    bins_per_frequency: float
+
+    def at(self, defocus_um: float) -> tuple[FloatImage, int]:
+        """Transfer over the frequency bins, interpolated, and the last bin that counts."""
+        upper = min(int(np.searchsorted(self.defocus_um, defocus_um)), len(self.defocus_um) - 1)
+        lower = max(upper - 1, 0)
+        gap = self.defocus_um[upper] - self.defocus_um[lower]
+        t = np.float32(min((defocus_um - self.defocus_um[lower]) / gap, 1.0) if gap else 0.0)
+        profile = (1 - t) * self.transfer[lower] + t * self.transfer[upper]
+        return profile, int(max(self.last_bin[lower], self.last_bin[upper]))
+
+
+@functools.lru_cache(maxsize=16)
+def _transfer_table(optics: Optics, max_defocus_um: float) -> _TransferTable:
+    """Fine steps near focus, 3 % apart further out, where the curve only changes its scale."""
+    depth_um = depth_of_focus_um(optics)
+    far_count = max(1, math.ceil(math.log(max_defocus_um / depth_um) / math.log(1.03)))
+    defocus_um = np.concatenate([np.linspace(0.0, depth_um, 25), depth_um * 1.03 ** np.arange(1, far_count + 1)])
+    cutoff_per_um = 2.0 * optics.na / (0.8 * optics.wavelength_um)  # of the shortest wavelength, with room
+    bins_per_frequency = (FREQUENCY_BINS - 1) / cutoff_per_um
+    transfer = defocus_transfer(np.arange(FREQUENCY_BINS) / bins_per_frequency, defocus_um, optics)
+    counts = np.abs(transfer) >= NEGLIGIBLE_TRANSFER
+    last_bin = FREQUENCY_BINS - 1 - np.argmax(counts[:, ::-1], axis=1)
+    return _TransferTable(defocus_um, transfer, last_bin, bins_per_frequency)
+
+
 @dataclass(frozen=True)
 class Illumination:
-    """Uneven light on the sensor: ``vignetting`` is lost in the corners, ``tilt`` from one side to the other."""
+    """Uneven light on the sensor: ``vignetting`` is lost in the corners, ``tilt`` from one side to the other.
+
+    ``stray``: light reflected inside the objective that veils the whole image, as a share of its mean. It is
+    why the walls of an engraving are dark grey and not black.
+    """
 
     vignetting: float = 0.12
     tilt: float = 0.06
+    stray: float = 0.08
 
     def field(self, shape: tuple[int, int]) -> FloatImage:
         """Relative brightness (H, W), 1 in the centre."""
@@ -158,25 +204,12 @@ class FocusRenderer:
         self.optics = optics
         self.breathing_per_um = breathing_per_um
         self.shape = (int(surface.height_um.shape[0]), int(surface.height_um.shape[1]))
-        self._field = (illumination or Illumination()).field(self.shape)
+        self._illumination = illumination or Illumination()
+        self._field = self._illumination.field(self.shape)
         self._middle_um = float(np.median(surface.height_um))
-        self._prepare_transfer(max_defocus_um)
+        self._transfer = _transfer_table(optics, max_defocus_um)
+        self._slab_um = depth_of_focus_um(optics) / 3.0
         self._prepare_slabs(roughness_slope, diffuse)
-
-    def _prepare_transfer(self, max_defocus_um: float) -> None:
-        """Tables over defocus: fine steps near focus, 3 % apart further out, where only scale changes."""
-        depth_um = self.optics.wavelength_um * self.optics.refractive_index / self.optics.na**2
-        near = np.linspace(0.0, depth_um, 25)
-        far = depth_um * 1.03 ** np.arange(1, math.ceil(math.log(max(max_defocus_um / depth_um, 1.1)) / math.log(1.03)))
-        self._defocus_um = np.concatenate([near, far])
-        cutoff_per_um = 2.0 * self.optics.na / (0.8 * self.optics.wavelength_um)
-        self._bins_per_frequency = 1023 / cutoff_per_um
-        frequency = np.arange(1024) / self._bins_per_frequency
-        table = defocus_transfer(frequency, self._defocus_um, self.optics)
-        kept = np.abs(table) >= NEGLIGIBLE_TRANSFER
-        self._last_bin = np.where(kept.any(axis=1), 1023 - np.argmax(kept[:, ::-1], axis=1), 0)
-        self._transfer = table
-        self._slab_um = depth_um / 3.0
 
     def _prepare_slabs(self, roughness_slope: float, diffuse: float) -> None:
         surface, pixel_um = self.surface, self.surface.pixel_um
@@ -195,7 +228,9 @@ class FocusRenderer:
         self._sign = np.where(np.arange(padded[0]) % 2, -1.0, 1.0).astype(np.float32)[:, None]
         fy = np.fft.fftshift(np.fft.fftfreq(padded[0], pixel_um))
         fx = np.fft.rfftfreq(padded[1], pixel_um)
-        self._bin = np.minimum(np.hypot(fy[:, None], fx) * self._bins_per_frequency, 1023).astype(np.int16)
+        self._bin = np.minimum(
+            np.hypot(fy[:, None], fx) * self._transfer.bins_per_frequency, FREQUENCY_BINS - 1
+        ).astype(np.int16)
         pixel_aperture = (np.sinc(fy * pixel_um)[:, None] * np.sinc(fx * pixel_um)).astype(np.float32)
         self._bin_step = (1.0 / (padded[0] * pixel_um), 1.0 / (padded[1] * pixel_um))
         self._crop = (slice(margin[0], margin[0] + self.shape[0]), slice(margin[1], margin[1] + self.shape[1]))
@@ -220,8 +255,8 @@ class FocusRenderer:
         total = np.zeros_like(self._spectra[0])
         middle = total.shape[0] // 2
         for height_um, spectrum in zip(self._slab_height_um, self._spectra, strict=True):
-            transfer, last_bin = self._transfer_at(abs(z_um - height_um))
-            radius = (last_bin + 1) / self._bins_per_frequency
+            transfer, last_bin = self._transfer.at(abs(z_um - height_um))
+            radius = (last_bin + 1) / self._transfer.bins_per_frequency
             rows = min(int(radius / self._bin_step[0]) + 1, middle)
             block = np.s_[middle - rows : middle + rows, : int(radius / self._bin_step[1]) + 2]
             total[block] += spectrum[block] * transfer[self._bin[block]]
@@ -229,15 +264,8 @@ class FocusRenderer:
         scale = 1.0 + self.breathing_per_um * (z_um - self._middle_um)
         if scale != 1.0 or shift_px != (0.0, 0.0):
             image = self._move(image, scale, shift_px)
-        return np.asarray(np.maximum(image[self._crop] * self._field, 0.0), dtype=np.float32)
-
-    def _transfer_at(self, defocus_um: float) -> tuple[FloatImage, int]:
-        upper = min(int(np.searchsorted(self._defocus_um, defocus_um)), len(self._defocus_um) - 1)
-        lower = max(upper - 1, 0)
-        gap = self._defocus_um[upper] - self._defocus_um[lower]
-        t = np.float32(min((defocus_um - self._defocus_um[lower]) / gap, 1.0) if gap else 0.0)
-        profile = (1 - t) * self._transfer[lower] + t * self._transfer[upper]
-        return profile, int(max(self._last_bin[lower], self._last_bin[upper]))
+        image = np.maximum(image[self._crop], 0.0) * self._field
+        return np.asarray(image + np.float32(self._illumination.stray) * image.mean(), dtype=np.float32)
 
     def _move(self, image: FloatImage, scale: float, shift_px: tuple[float, float]) -> FloatImage:
         row = self._crop[0].start + (self.shape[0] - 1) / 2.0

@@ -17,7 +17,7 @@ from models.optics import (
 from models.surfaces import Surface, surface
 
 OPTICS = Optics(10.0, 0.3)
-EVEN = Illumination(vignetting=0.0, tilt=0.0)
+EVEN = Illumination(vignetting=0.0, tilt=0.0, stray=0.0)
 PIXEL_UM = 0.5
 
 
@@ -101,6 +101,12 @@ class TestLight:
 
 
 class TestRenderer:
+    def test_stray_light_lifts_the_dark_by_a_share_of_the_mean(self):
+        scene = surface("step", (96, 96), PIXEL_UM)
+        clear = FocusRenderer(scene, OPTICS, illumination=EVEN).render(-3.0)
+        veiled = FocusRenderer(scene, OPTICS, illumination=Illumination(0.0, 0.0, stray=0.1)).render(-3.0)
+        np.testing.assert_allclose(veiled - clear, 0.1 * clear.mean(), rtol=1e-3)
+
     def test_an_even_surface_stays_even_at_every_focus(self):
         renderer = FocusRenderer(flat(), OPTICS, illumination=EVEN)
         for z_um in (0.0, 3.0, -20.0, 300.0):
