@@ -1,5 +1,6 @@
 """The 3D scene around a height item: camera with limits, scale along the edges, finding the pixel under the mouse."""
 
+import gc
 import math
 
 import numpy as np
@@ -150,7 +151,9 @@ class SurfaceScene(GLViewWidget):
         up = np.cross(towards, right)
         width, height = self.item.extent
         x, y = width / 2 + FRAME_MARGIN, height / 2 + FRAME_MARGIN
-        corners = np.array([(sx * x, sy * y, z) for sx in (-1, 1) for sy in (-1, 1) for z in (self.base, -self.base)])
+        # Heights stretched beyond all measure may leave the picture; the field of view must not.
+        half = min(abs(self.base), HeightItem.SIZE / 2)
+        corners = np.array([(sx * x, sy * y, z) for sx in (-1, 1) for sy in (-1, 1) for z in (-half, half)])
         half_width = math.tan(math.radians(FIELD_OF_VIEW / 2))
         half_height = half_width * max(0.2, self.height() / max(1, self.width()))
         nearer = corners @ towards
@@ -276,7 +279,18 @@ class SurfaceScene(GLViewWidget):
         self.failed.emit(str(error).splitlines()[0] if str(error) else type(error).__name__)
 
     def paintGL(self) -> None:
-        super().paintGL()
+        # A garbage collection in the middle may delete a forgotten OpenGL widget, which takes the current
+        # context away from under the painter: Qt does not survive that.
+        was_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            super().paintGL()
+            self._draw_marks()
+        finally:
+            if was_collecting:
+                gc.enable()
+
+    def _draw_marks(self) -> None:
         if 0 in self.item.grid_shape or self._has_failed:
             return
         painter = QPainter(self)

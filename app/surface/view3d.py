@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
 
@@ -174,21 +175,21 @@ class SurfaceView(QWidget):
         if (low, high) != self._shown_range:
             self._shown_range = (low, high)
             self.heightRangeChanged.emit(low, high)
-        span = high - low
+        bottom, top = _clamp(z, low, high)
         rows, columns = height_map.shape
         pixel = height_map.pixel_um if height_map.pixel_um is not None else 1.0
         per_unit = scene.item.SIZE / (pixel * max(rows, columns))
-        true_relief = span * per_unit / scene.item.SIZE
+        true_relief = (top - bottom) * per_unit / scene.item.SIZE
         exaggeration = self._exaggeration if self._exaggeration is not None else _round_down(RELIEF / true_relief)
         if exaggeration != self._shown_exaggeration:
             self._shown_exaggeration = exaggeration
             self.exaggerationChanged.emit(exaggeration)
         scale = per_unit * exaggeration
-        middle = (low + high) / 2
+        middle = (bottom + top) / 2
         scene.item.range = (low, high)
-        scene.item.clamp = (low - 0.05 * span, high + 0.05 * span)
+        scene.item.clamp = (bottom, top)
         scene.item.lift = (middle, scale)
-        scene.base = (scene.item.clamp[0] - middle) * scale
+        scene.base = (bottom - middle) * scale
         scene.fit()
 
     def _update_texture(self) -> None:
@@ -329,6 +330,18 @@ class SurfaceView(QWidget):
         if self._scene is not None:
             self._scene.line = line
             self._scene.update()
+
+
+def _clamp(z: NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
+    """Lowest and highest height to be drawn: those of the map, but no stray peak far outside the colours."""
+    slack = 0.05 * (high - low)
+    finite = np.isfinite(z)
+    if not finite.any():
+        return low, high
+    bottom = max(low - slack, float(np.min(z, where=finite, initial=np.inf)))
+    top = min(high + slack, float(np.max(z, where=finite, initial=-np.inf)))
+    # Everything may lie outside a typed range: then the end of the range is drawn.
+    return (bottom, top) if bottom < top else (low, high)
 
 
 def _round_down(value: float) -> float:

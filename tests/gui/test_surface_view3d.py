@@ -127,11 +127,13 @@ def test_without_an_image_the_height_gives_the_colours(view):
 
 
 def test_light_makes_slopes_differ(view):
-    view.set_display(height_range=(-1000.0, 1000.0), exaggeration=20.0)
+    view.set_display(height_range=(-1000.0, 1000.0), exaggeration=2.0)
     plain(view, waves())
-    assert colour_at(view, 40, 57) == colour_at(view, 40, 85)
+    np.testing.assert_allclose(colour_at(view, 40, 57), colour_at(view, 40, 85), atol=3)
     view.hill_shade = 1.0
-    assert colour_at(view, 40, 57) != colour_at(view, 40, 85)
+    away, towards = sum(colour_at(view, 40, 57)), sum(colour_at(view, 40, 85))
+    # The light comes from the left: of the two slopes, the one that rises to the right faces it.
+    assert towards > away + 60
 
 
 def test_the_bar_counts_frames_where_no_step_is_known(view):
