@@ -42,7 +42,7 @@ class Bar(QFrame):
         for title, call in choices:
             button = QPushButton(title)
             button.clicked.connect(self.dismiss)
-            button.clicked.connect(call)
+            button.clicked.connect(lambda _checked=False, call=call: call())
             row.addWidget(button)
             self.buttons.append(button)
         aside = QToolButton()

@@ -26,6 +26,11 @@ def home() -> Path:
     return _moved_home() or Path(platformdirs.user_config_dir("Reliefscope", appauthor=False))
 
 
+def profiles_folder() -> Path:
+    """Where the user keeps descriptions of microscopes, see :mod:`hardware.profile`."""
+    return home() / "profiles"
+
+
 def log_folder() -> Path:
     """Where the log files are."""
     moved = _moved_home()

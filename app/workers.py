@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, Qt, Signal
 
 from models.errors import Cancelled, ReliefscopeError
 
@@ -26,6 +26,28 @@ JOIN_SECONDS = 10.0
 """How long closing waits for a thread; long enough for one exposure or one tile of a reconstruction."""
 
 
+class Courier(QObject):
+    """Carries calls from any thread into the thread in which it lives: the window's.
+
+    It is the only thing that crosses threads. Signals that others may connect to and disconnect from are
+    emitted on the window's side: PySide does not survive a disconnection while another thread emits.
+    """
+
+    _sent = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._sent.connect(self._run, Qt.ConnectionType.QueuedConnection)
+
+    def send(self, function: Callable[..., Any], *values: Any) -> None:
+        """Have ``function(*values)`` called soon."""
+        self._sent.emit((function, values))
+
+    def _run(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+        function, values = call
+        function(*values)
+
+
 class Worker(QObject):
     """One thread with a mailbox for one job: a new job cancels the running one and replaces a waiting one."""
 
@@ -33,15 +55,14 @@ class Worker(QObject):
     progressed = Signal(int, int)
     ended = Signal()
     failed = Signal(object)
-    _delivered = Signal(object, object, object)
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self._courier = Courier(self)
         self._condition = threading.Condition()
         self._waiting: tuple[str, Job, Callable[[Any], None], threading.Event] | None = None
         self._cancel = threading.Event()
         self._closing = False
-        self._delivered.connect(self._deliver)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -76,18 +97,21 @@ class Worker(QObject):
                     return
                 assert self._waiting is not None
                 (title, job, then, cancel), self._waiting = self._waiting, None
-            self.started.emit(title)
+            self._courier.send(self.started.emit, title)
             try:
-                result = job(self.progressed.emit, cancel)
+                result = job(self._report, cancel)
             except Cancelled:
                 pass
             except Exception as error:
                 if not cancel.is_set():
                     _record(error)
-                    self.failed.emit(error)
+                    self._courier.send(self.failed.emit, error)
             else:
-                self._delivered.emit(result, then, cancel)
-            self.ended.emit()
+                self._courier.send(self._deliver, result, then, cancel)
+            self._courier.send(self.ended.emit)
+
+    def _report(self, done: int, total: int) -> None:
+        self._courier.send(self.progressed.emit, done, total)
 
     def _deliver(self, result: Any, then: Callable[[Any], None], cancel: threading.Event) -> None:
         # Looked at here, in the window thread: between the end of a job and now a newer one may have come.
@@ -106,6 +130,7 @@ class DeviceThread(QObject):
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self._courier = Courier(self)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -140,7 +165,7 @@ class DeviceThread(QObject):
                 if job is self._idle:
                     self._idle = None
                 _record(error)
-                self.failed.emit(error)
+                self._courier.send(self.failed.emit, error)
 
 
 class Latest:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QObject, Signal
 
-from app.workers import JOIN_SECONDS, Latest
+from app.workers import JOIN_SECONDS, Courier, Latest
 from models.focal_stack import ZUnit
 from models.height_map import HeightMap
 from models.methods import ReconstructionOptions
@@ -46,6 +46,7 @@ class GrowingMap(QObject):
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
+        self._courier = Courier(self)
         self._streaming = StreamingReconstruction(options, pixel_um=pixel_um, z_unit=z_unit, provenance=provenance)
         self._frames: queue.Queue[tuple[NDArray[Any], float] | None] = queue.Queue(
             max(2, BACKLOG_BYTES // max(frame_bytes, 1))
@@ -99,7 +100,7 @@ class GrowingMap(QObject):
         except Exception as error:
             self._abandoned.set()
             log.exception("The growing height map failed")
-            self.failed.emit(error)
+            self._courier.send(self.failed.emit, error)
 
     def _consume(self) -> None:
         next_map_s = 0.0
@@ -110,7 +111,7 @@ class GrowingMap(QObject):
                 continue
             if item is None:
                 if self._streaming.frame_count >= 2:
-                    self.finished.emit(self._streaming.finish())
+                    self._courier.send(self.finished.emit, self._streaming.finish())
                 return
             self._streaming.add(*item)
             begun_s = time.monotonic()
@@ -119,4 +120,4 @@ class GrowingMap(QObject):
                 spent_s = time.monotonic() - begun_s
                 next_map_s = begun_s + spent_s / DRAW_SHARE
                 if was_read:
-                    self.grown.emit()
+                    self._courier.send(self.grown.emit)

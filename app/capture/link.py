@@ -16,7 +16,7 @@ from typing import Any
 from PySide6.QtCore import QObject, Signal
 
 from app.capture.picture import LivePicture, SteadyLevels, look_at, white_of
-from app.workers import DeviceThread, Latest
+from app.workers import Courier, DeviceThread, Latest
 from hardware.autofocus import autofocus
 from hardware.camera import CameraError, CameraRanges, CameraSettings
 from hardware.profile import Microscope, load_profile, open_microscope
@@ -73,12 +73,6 @@ class MicroscopeLink(QObject):
     captureEnded = Signal(object)
     failed = Signal(str, object)
 
-    _opened = Signal(object, object)
-    _position = Signal(float)
-    _applied = Signal(object)
-    _job_done = Signal(object)
-    _ended = Signal(object)
-
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.device: Device | None = None
@@ -96,13 +90,9 @@ class MicroscopeLink(QObject):
         self._waiting_um: float | None = None
         self._intervals: list[float] = []
         self._last_position_s = self._last_shown_s = 0.0
+        self._courier = Courier(self)
         self._thread = DeviceThread("microscope", self)
         self._thread.failed.connect(self._on_failed)
-        self._opened.connect(self._on_opened)
-        self._position.connect(self._on_position)
-        self._applied.connect(self._on_applied)
-        self._job_done.connect(self._on_job_done)
-        self._ended.connect(self._on_capture_ended)
 
     # --- connection
 
@@ -110,6 +100,7 @@ class MicroscopeLink(QObject):
         """Open the microscope of a profile. Nothing moves."""
         self.disconnect()
         self._set_busy("connect")
+        tell = self._courier.send
 
         def job() -> None:
             microscope = open_microscope(load_profile(profile_name))
@@ -125,9 +116,9 @@ class MicroscopeLink(QObject):
             except BaseException:
                 microscope.close()
                 raise
-            self._opened.emit(microscope, device)
-            self._applied.emit(camera.settings)
-            self._position.emit(z_um)
+            tell(self._on_opened, microscope, device)
+            tell(self._on_applied, camera.settings)
+            tell(self._on_position, z_um)
 
         self._run("connect", job)
 
@@ -193,7 +184,7 @@ class MicroscopeLink(QObject):
             try:
                 microscope.camera.apply(settings)
             finally:
-                self._applied.emit(microscope.camera.settings)
+                self._courier.send(self._on_applied, microscope.camera.settings)
 
         self._thread.post(job)
 
@@ -219,7 +210,7 @@ class MicroscopeLink(QObject):
                 if exposure_ms == settings.exposure_ms:
                     break
                 camera.apply(settings.model_copy(update={"exposure_ms": exposure_ms}))
-            self._applied.emit(camera.settings)
+            self._courier.send(self._on_applied, camera.settings)
 
         self._run("exposure", job)
 
@@ -274,9 +265,9 @@ class MicroscopeLink(QObject):
 
         def job() -> None:
             try:
-                self._position.emit(microscope.axis.move_to(z_um, cancel))
+                self._courier.send(self._on_position, microscope.axis.move_to(z_um, cancel))
             finally:
-                self._job_done.emit("move")
+                self._courier.send(self._on_job_done, "move")
 
         self._thread.post(job)
 
@@ -297,10 +288,10 @@ class MicroscopeLink(QObject):
         def job() -> None:
             result = autofocus(
                 microscope.axis, microscope.camera, low_um, high_um, step_um=step_um, cancel=cancel,
-                progress=self.progressed.emit,
+                progress=self._report,
             )  # fmt: skip
-            self._position.emit(microscope.axis.position_um())
-            self.focusFound.emit(result)
+            self._courier.send(self._on_position, microscope.axis.position_um())
+            self._courier.send(self.focusFound.emit, result)
 
         self._run("focus", job)
 
@@ -314,10 +305,10 @@ class MicroscopeLink(QObject):
         cancel = self._new_cancel()
 
         def see(frame: Frame) -> None:
-            self._position.emit(frame.z_measured_um)
+            self._courier.send(self._on_position, frame.z_measured_um)
             self._show(frame.image, frame.time_s, frame.z_measured_um)
             on_frame(frame)
-            self.progressed.emit(frame.index + 1, plan.frame_count)
+            self._report(frame.index + 1, plan.frame_count)
 
         def job() -> None:
             reason, error = "", None
@@ -333,7 +324,7 @@ class MicroscopeLink(QObject):
             except Exception as failure:
                 reason, error = _("ended by a fault"), failure
             finally:
-                self._ended.emit(_what_is_kept(path, plan.frame_count, reason))
+                self._courier.send(self.captureEnded.emit, _what_is_kept(path, plan.frame_count, reason))
             if error is not None:
                 raise error
 
@@ -356,7 +347,7 @@ class MicroscopeLink(QObject):
         now_s = time.monotonic()
         if now_s - self._last_position_s > POSITION_EVERY_S:
             self._last_position_s = now_s
-            self._position.emit(microscope.axis.position_um())
+            self._courier.send(self._on_position, microscope.axis.position_um())
         self._show(picture.image, picture.time_s, self.z_um)
 
     def _show(self, image: Any, time_s: float, z_um: float | None) -> None:
@@ -367,7 +358,10 @@ class MicroscopeLink(QObject):
         white = white_of(image.dtype, self.settings.bit_depth)
         steady = self._steady if self.auto_contrast else None
         if self._pictures.put(look_at(image, white, steady, time_s=time_s, z_um=z_um)):
-            self.pictureReady.emit()
+            self._courier.send(self.pictureReady.emit)
+
+    def _report(self, done: int, total: int) -> None:
+        self._courier.send(self.progressed.emit, done, total)
 
     def _count_rate(self, time_s: float) -> None:
         self._intervals.append(time_s)
@@ -385,7 +379,7 @@ class MicroscopeLink(QObject):
             try:
                 job()
             finally:
-                self._job_done.emit(name)
+                self._courier.send(self._on_job_done, name)
 
         self._thread.post(guarded)
 
@@ -424,9 +418,6 @@ class MicroscopeLink(QObject):
             self._start_move(waiting_um)
         else:
             self.moved.emit()
-
-    def _on_capture_ended(self, end: CaptureEnd) -> None:
-        self.captureEnded.emit(end)
 
     def _on_failed(self, error: Exception) -> None:
         if isinstance(error, StageStopped):

@@ -95,7 +95,7 @@ class HistogramStrip(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         area = QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
-        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setPen(QPen(QColor(theme.border), 1))
         painter.setBrush(QColor(theme.field))
         painter.drawRoundedRect(area, 3, 3)
         if self._histogram is None:
@@ -105,6 +105,7 @@ class HistogramStrip(QWidget):
         x = np.linspace(area.left(), area.right(), heights.size)
         y = area.bottom() - heights * (area.height() - 3)
         outline = [QPointF(area.left(), area.bottom()), *map(QPointF, x, y), QPointF(area.right(), area.bottom())]
+        painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(theme.quiet))
         painter.drawPolygon(QPolygonF(outline))
         if self._histogram[-1] > CLIPPED_SHARE:
@@ -137,13 +138,13 @@ class SharpnessStrip(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         area = QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
-        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setPen(QPen(QColor(theme.border), 1))
         painter.setBrush(QColor(theme.field))
         painter.drawRoundedRect(area, 3, 3)
         if len(self._values) < 2:
             return
         values = np.asarray(self._values)
         x = np.linspace(area.left(), area.right(), SHARPNESS_MEMORY)[-values.size :]
-        y = area.bottom() - 3 - values / max(float(values.max()), 1e-9) * (area.height() - 6)
+        y = area.bottom() - 5 - values / max(float(values.max()), 1e-9) * (area.height() - 10)
         painter.setPen(QPen(QColor(theme.text), 1.4))
         painter.drawPolyline(QPolygonF([*map(QPointF, x, y)]))

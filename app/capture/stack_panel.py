@@ -203,8 +203,13 @@ class StackPanel(QWidget):
         self._depth_hint.setVisible(known)
         if self._depth_of_field_um is not None:
             self._depth_hint.setText(
-                _("Depth of field {depth:.2f} µm: a step of {step:.2f} µm").format(
-                    depth=self._depth_of_field_um, step=STEP_OF_DEPTH_OF_FIELD * self._depth_of_field_um
+                _("Half the depth of field: {step:.2f} µm").format(
+                    step=STEP_OF_DEPTH_OF_FIELD * self._depth_of_field_um
+                )
+            )
+            self._depth_hint.setToolTip(
+                _("Depth of field {depth:.2f} µm, from the NA and magnification of the objective").format(
+                    depth=self._depth_of_field_um
                 )
             )
         self.refresh_summary()

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, Qt, Signal
-from PySide6.QtGui import QAction
+from PySide6.QtGui import QAction, QShowEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QDockWidget,
@@ -31,7 +31,7 @@ from app.capture.stack_panel import StackPanel, StackSetup
 from app.capture.stage_panel import StagePanel
 from app.empty_state import EmptyState
 from app.fields import Section, hint
-from app.settings import Settings
+from app.settings import Settings, profiles_folder
 from app.status_line import free_bytes
 from app.surface.image_view import ImageView
 from app.surface.reconstruction_panel import ReconstructionPanel
@@ -75,6 +75,7 @@ class CaptureWorkspace(QWidget):
         self.start = ActionButton(actions["start"], role="primary")
         self.cancel = ActionButton(actions["cancel"])
         self._start_hint = hint()
+        self._laid_out = False
         self._desk = QMainWindow()
         self._pages = QStackedWidget()
         self._arrange()
@@ -91,8 +92,11 @@ class CaptureWorkspace(QWidget):
     # --- layout
 
     def _arrange(self) -> None:
-        for name in profile_names():
-            self.profile.addItem(_(load_profile(name).title), name)
+        for name, title in _profiles():
+            self.profile.addItem(title, name)
+        self.profile.setToolTip(
+            _("Which microscope. Your own descriptions belong in {folder}.").format(folder=profiles_folder())
+        )
         chosen = self.profile.findData(self._settings.profile)
         self.profile.setCurrentIndex(max(0, chosen))
         self.profile.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -186,8 +190,7 @@ class CaptureWorkspace(QWidget):
         right_column.addWidget(self.maps, 1)
 
         self._dock("capture-controls", _("Controls"), controls, Qt.DockWidgetArea.LeftDockWidgetArea)
-        maps = self._dock("capture-map", _("Height map"), right, Qt.DockWidgetArea.RightDockWidgetArea)
-        self._desk.resizeDocks([maps], [520], Qt.Orientation.Horizontal)
+        self._map_dock = self._dock("capture-map", _("Height map"), right, Qt.DockWidgetArea.RightDockWidgetArea)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(self._desk)
@@ -202,11 +205,19 @@ class CaptureWorkspace(QWidget):
         self._desk.addDockWidget(area, dock)
         return dock
 
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if not self._laid_out:
+            self._laid_out = True
+            half = (self.width() - COLUMN_WIDTH) // 2
+            self._desk.resizeDocks([self._map_dock], [half], Qt.Orientation.Horizontal)
+
     def save_layout(self) -> QByteArray:
         return self._desk.saveState()
 
     def restore_layout(self, layout: QByteArray) -> bool:
-        return self._desk.restoreState(layout)
+        self._laid_out = self._desk.restoreState(layout)
+        return self._laid_out
 
     def dock_actions(self) -> list[QAction]:
         """Actions that show and hide the parts, for a menu."""
@@ -300,7 +311,7 @@ class CaptureWorkspace(QWidget):
         )
         growing.grown.connect(self._show_growing)
         growing.finished.connect(self._on_map_finished)
-        growing.failed.connect(lambda error: self._on_map_failed(error))
+        growing.failed.connect(self._on_map_failed)
 
         def take(frame: Frame) -> None:
             growing.add(frame.image, frame.z_measured_um)
@@ -319,13 +330,14 @@ class CaptureWorkspace(QWidget):
 
     def _on_capture_ended(self, end: CaptureEnd) -> None:
         self._end = end
-        if end.frame_count < 2 or self._map is None:
+        self._report()
+        if end.path is None:
             self._drop_map()
             self._map_state.setText("")
-            self._report()
-        else:
+        elif self._map is not None:
             self._map.finish()
-            self._report()
+        else:  # the map failed on the way; the stack is there all the same
+            self.captured.emit(end.path, None)
 
     def _on_map_finished(self, height_map: HeightMap) -> None:
         self._final = height_map
@@ -473,6 +485,17 @@ class CaptureWorkspace(QWidget):
 
     def _remember_steps(self, steps_um: tuple[float, float, float], step: int) -> None:
         self._settings.jog_steps_um, self._settings.jog_step = steps_um, step
+
+
+def _profiles() -> list[tuple[str, str]]:
+    """(name or path, title) of the microscopes that come along and of the user's own."""
+    found = []
+    for name in (*profile_names(), *(str(path) for path in sorted(profiles_folder().glob("*.toml")))):
+        try:
+            found.append((name, _(load_profile(name).title)))
+        except ReliefscopeError as error:
+            log.warning("This microscope is left out: %s", error)
+    return found
 
 
 FOCUS_RANGE_UM = 100.0

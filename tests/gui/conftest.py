@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, Qt
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
+from app.main_window import MainWindow
+from app.settings import Settings
 from models.language import use_language
 
 
@@ -44,3 +47,64 @@ def no_windows_left(qapp: QApplication, request: pytest.FixtureRequest) -> Itera
         if id(widget) not in before and type(widget).__module__.startswith("app.")
     ]
     assert not left, f"{request.node.name} left {left}"
+
+
+FAST_MICROSCOPE = """
+title = "Fast test microscope"
+objective = "10x / 0.30"
+time_scale = 10
+
+[[objectives]]
+name = "10x / 0.30"
+magnification = 10
+na = 0.30
+
+[stage]
+driver = "simulated"
+low_um = -1000
+high_um = 1000
+start_um = 20
+
+[axis]
+soft_limits_um = [-300, 500]
+backlash_um = 5.0
+settle_ms = 20
+
+[camera]
+driver = "simulated"
+image_shape = [96, 128]
+sensor_pixel_um = 5.0
+
+[sample]
+surface = "sphere"
+"""
+
+
+@pytest.fixture
+def settings(private_settings: Path) -> Settings:
+    """Settings of a user who owns one microscope, a fast one."""
+    profile = private_settings / "profiles" / "fast.toml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(FAST_MICROSCOPE)
+    return Settings(profile=str(profile))
+
+
+@pytest.fixture
+def window(qtbot: QtBot, settings: Settings) -> Iterator[MainWindow]:
+    window = MainWindow(settings)
+    window.resize(1366, 768)
+    window.show()
+    window.activateWindow()  # without a window manager nobody else does, and shortcuts need it
+    qtbot.waitUntil(window.isActiveWindow)
+    yield window
+    window.link.stop()
+    window.close()
+    window.deleteLater()
+
+
+@pytest.fixture
+def connected(qtbot: QtBot, window: MainWindow) -> MainWindow:
+    """The window with its microscope connected and the first picture seen."""
+    with qtbot.waitSignal(window.link.pictureReady, timeout=10_000):
+        window.actions_by_name["connect"].trigger()
+    return window

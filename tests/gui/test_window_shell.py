@@ -1,0 +1,363 @@
+"""The window around the workspaces: actions, palette, bars, files, settings, theme, language."""
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
+
+from app import theme
+from app.actions import ACTIONS, MENUS
+from app.bars import Bar
+from app.dialogs import ExportDialog, ShortcutsDialog
+from app.main_window import WORKSPACES, MainWindow
+from app.palette import Palette, match
+from app.settings import Settings, load_settings, save_settings, settings_file
+from models import storage
+from models.errors import InputError
+from models.formats import MAP_SUFFIXES
+
+LONG = 20_000
+PLAIN = Qt.KeyboardModifier.NoModifier
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of six images: noise that is sharpest in the third."""
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    noise = np.random.default_rng(1).normal(0, 60, (48, 64))
+    for index in range(6):
+        image = np.clip(128 + noise * np.exp(-((index - 2) ** 2) / 2), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"frame_{index}.png"), image)
+    return folder
+
+
+def opened(qtbot, window: MainWindow) -> None:
+    qtbot.waitUntil(lambda: window.document.height_map is not None, timeout=LONG)
+
+
+def bar_texts(window: MainWindow) -> list[str]:
+    return [bar.text for bar in window.bars.bars()]
+
+
+def test_starts_empty_and_says_what_to_do(window: MainWindow) -> None:
+    assert window.capture._pages.currentIndex() == 0
+    assert window.document.stack is None
+    assert window.top.stop_button.isVisible()
+    assert window.top.stop_button.isEnabled()
+    assert window.status.device.text() == "no microscope"
+    for name in ("export", "reconstruct", "start", "stage_up", "snapshot"):
+        assert not window.actions_by_name[name].isEnabled(), name
+
+
+def test_every_action_is_complete_and_its_shortcut_unique(window: MainWindow) -> None:
+    shortcuts: dict[str, str] = {}
+    for spec in ACTIONS:
+        action = window.actions_by_name[spec.name]
+        assert action.text()
+        assert action.statusTip()
+        assert not action.icon().isNull(), spec.name
+        assert spec.menu in MENUS
+        key = action.shortcut().toString()
+        assert key, spec.name
+        assert key not in shortcuts, f"{spec.name} and {shortcuts.get(key)} share {key}"
+        shortcuts[key] = spec.name
+
+
+def test_every_action_is_in_its_menu_and_does_something(window: MainWindow) -> None:
+    for spec in ACTIONS:
+        action = window.actions_by_name[spec.name]
+        assert action in window._menus[spec.menu].actions()
+        assert action.receivers("2triggered(bool)") > 0, spec.name
+
+
+@pytest.mark.parametrize(("key", "name"), list(zip("1234", WORKSPACES, strict=True)))
+def test_workspace_by_key(qtbot, window: MainWindow, key: str, name: str) -> None:
+    window.show_workspace("label" if name != "label" else "capture")
+    QTest.keyClick(window, key, Qt.KeyboardModifier.ControlModifier)
+    assert window._pages.currentIndex() == WORKSPACES.index(name)
+    tab = window.findChild(QWidget, f"tab_{name}")
+    assert tab is not None
+    assert tab.isChecked()
+
+
+def test_label_and_inspect_say_that_they_are_empty(window: MainWindow) -> None:
+    for name in ("label", "inspect"):
+        window.show_workspace(name)
+        texts = " ".join(label.text() for label in window._pages.currentWidget().findChildren(QLabel))
+        assert "not part of this version" in texts
+
+
+def test_palette_finds_and_runs_an_action(qtbot, window: MainWindow) -> None:
+    QTest.keyClick(window, Qt.Key.Key_K, Qt.KeyboardModifier.ControlModifier)
+    palette = window.findChild(Palette)
+    assert palette is not None
+    QTest.keyClicks(palette.field, "inspe")
+    assert palette.list.currentItem().text() == "Inspect"
+    QTest.keyClick(palette.field, Qt.Key.Key_Return)
+    assert window._pages.currentIndex() == WORKSPACES.index("inspect")
+    qtbot.waitUntil(lambda: window.findChild(Palette) is None)
+
+
+def test_palette_goes_away_on_escape(qtbot, window: MainWindow) -> None:
+    window.show_palette()
+    palette = window.findChild(Palette)
+    QTest.keyClick(palette.field, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: window.findChild(Palette) is None)
+
+
+def test_palette_does_not_run_what_is_disabled(qtbot, window: MainWindow) -> None:
+    window.show_palette()
+    palette = window.findChild(Palette)
+    QTest.keyClicks(palette.field, "Start Capture")
+    QTest.keyClick(palette.field, Qt.Key.Key_Return)
+    assert palette.isVisible()
+    palette.accept()
+
+
+def test_palette_match_prefers_word_starts() -> None:
+    texts = ["Restart", "Start Capture", "Set Top Here"]
+    ranked = sorted((score, text) for text in texts if (score := match("sta", text)) is not None)
+    assert [text for _score, text in ranked] == ["Start Capture", "Restart"]
+    assert match("sth", "Set Top Here") is not None
+    assert match("xyz", "Set Top Here") is None
+
+
+def test_shortcut_page_lists_every_action(qtbot, window: MainWindow) -> None:
+    window.actions_by_name["shortcuts"].trigger()
+    dialog = window.findChild(ShortcutsDialog)
+    texts = {label.text() for label in dialog.findChildren(QLabel)}
+    for action in window.actions_by_name:
+        assert action.text() in texts
+        assert action.shortcut().toString() in texts
+    dialog.close()
+    qtbot.waitUntil(lambda: window.findChild(ShortcutsDialog) is None)
+
+
+def test_dropped_folder_opens_and_is_reconstructed(qtbot, window: MainWindow, folder: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(folder))])
+    copy, left = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    enter = QDragEnterEvent(QPoint(50, 50), copy, data, left, PLAIN)
+    QApplication.sendEvent(window, enter)
+    assert enter.isAccepted()
+    QApplication.sendEvent(window, QDropEvent(QPointF(50, 50), copy, data, left, PLAIN))
+    opened(qtbot, window)
+    assert window.document.stack is not None
+    assert len(window.document.stack) == 6
+    assert np.nanmedian(window.document.height_map.height_um) == pytest.approx(2.0, abs=0.3)
+    assert window._pages.currentWidget() is window.surface
+    assert folder.name in window.windowTitle()
+
+
+def test_unknown_scale_is_asked_for_and_rescales_at_once(qtbot, window: MainWindow, folder: Path) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    assert window.scale_bar.isVisible()
+    assert window.document.height_map.z_unit == "frame"
+    before = window.document.height_map.height_um
+    window.scale_bar.step.setFocus()
+    window.scale_bar.step.selectAll()
+    QTest.keyClicks(window.scale_bar.step, "2.5")
+    QTest.keyClick(window.scale_bar.step, Qt.Key.Key_Return)
+    after = window.document.height_map
+    assert after.z_unit == "um"
+    assert window.document.stack.step_um == pytest.approx(2.5)
+    np.testing.assert_allclose(after.height_um, 2.5 * before, rtol=1e-5)
+    QTest.mouseClick(window.scale_bar.downwards, Qt.MouseButton.LeftButton, pos=QPoint(8, 8))
+    np.testing.assert_allclose(window.document.height_map.height_um, -2.5 * before, rtol=1e-5)
+
+
+def test_recent_files_are_offered_newest_first(qtbot, window: MainWindow, folder: Path) -> None:
+    window.settings.remember_file(Path("/nowhere/old.h5"))
+    window.open_path(folder)
+    opened(qtbot, window)
+    window._recent.aboutToShow.emit()
+    entries = window._recent.actions()
+    assert [entry.text() for entry in entries] == [str(folder), "/nowhere/old.h5"]
+    assert not entries[1].isEnabled()
+    window.close_document()
+    entries[0].trigger()
+    opened(qtbot, window)
+
+
+@pytest.mark.parametrize("name", ["missing", "notes.txt", "empty"])
+def test_what_is_no_stack_is_refused_in_a_bar(qtbot, window: MainWindow, tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    window.open_path(tmp_path / name)
+    qtbot.waitUntil(lambda: any(name in text for text in bar_texts(window)), timeout=LONG)
+    assert window.document.stack is None
+
+
+def test_unexpected_error_shows_and_goes_to_the_log(
+    qtbot, window: MainWindow, folder: Path, monkeypatch, caplog
+) -> None:
+    def broken(path: Path) -> None:
+        raise RuntimeError("the flux is low")
+
+    monkeypatch.setattr("app.opening.read_stack", broken)
+    with caplog.at_level(logging.ERROR):
+        window.open_path(folder)
+        qtbot.waitUntil(lambda: any("the flux is low" in text for text in bar_texts(window)), timeout=LONG)
+    record = next(record for record in caplog.records if record.exc_info)
+    assert record.exc_info[1].args == ("the flux is low",)
+
+
+def test_bars_do_not_pile_up(window: MainWindow) -> None:
+    for _ in range(3):
+        window.show_error("Camera", InputError("no picture"))
+    assert bar_texts(window) == ["no picture"]
+    for index in range(9):
+        window.show_error("Camera", InputError(f"fault {index}"))
+    assert bar_texts(window) == ["fault 8", "fault 7", "fault 6", "fault 5"]
+    bar: Bar = window.bars.bars()[0]
+    bar.dismiss()
+    assert bar_texts(window)[0] == "fault 7"
+
+
+def test_export_by_dialog(qtbot, window: MainWindow, folder: Path, tmp_path: Path, monkeypatch) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    window.document.set_scale(step_um=2.0, pixel_um=0.5)
+    out = tmp_path / "out"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (str(out), ""))
+    window.actions_by_name["export"].trigger()
+    dialog = window.findChild(ExportDialog)
+    rows = [dialog.list.item(row).data(Qt.ItemDataRole.UserRole) for row in range(dialog.list.count())]
+    assert set(rows) <= set(MAP_SUFFIXES)
+    dialog.list.setCurrentRow(rows.index(".stl"))
+    assert dialog.watertight.isEnabled()
+    dialog.watertight.setChecked(True)
+    with qtbot.waitSignal(window.opening.saved, timeout=LONG):
+        QTest.mouseClick(dialog.save, Qt.MouseButton.LeftButton)
+    assert out.with_suffix(".stl").stat().st_size > 84
+    assert any("out.stl" in text for text in bar_texts(window))
+
+
+def test_meshes_need_a_scale(qtbot, window: MainWindow, folder: Path) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    window.export()
+    dialog = window.findChild(ExportDialog)
+    enabled = {
+        dialog.list.item(row).data(Qt.ItemDataRole.UserRole): bool(
+            dialog.list.item(row).flags() & Qt.ItemFlag.ItemIsEnabled
+        )
+        for row in range(dialog.list.count())
+    }
+    assert not enabled[".stl"]
+    assert enabled[".tif"]
+    assert dialog.note.isVisible()
+    dialog.reject()
+
+
+def test_interrupted_capture_is_offered_and_recovered(qtbot, settings: Settings) -> None:
+    settings.captures_folder.mkdir(parents=True)
+    path = settings.captures_folder / "cut.h5"
+    rng = np.random.default_rng(2)
+    writer = storage.StackWriter(path, image_shape=(32, 32), dtype=np.dtype(np.uint8), frame_count=10, pixel_um=0.5)
+    for index in range(5):
+        image = rng.integers(0, 255, (32, 32), dtype=np.uint8)
+        writer.append(image, z_um=2.0 * index, z_requested_um=2.0 * index, time_s=float(index))
+    writer.close()
+    window = MainWindow(settings)
+    qtbot.addWidget(window)
+    window.show()
+    qtbot.waitUntil(lambda: any("cut.h5" in text for text in bar_texts(window)), timeout=LONG)
+    recover, later = window.bars.bars()[0].buttons
+    assert (recover.text(), later.text()) == ("Recover", "Later")
+    QTest.mouseClick(recover, Qt.MouseButton.LeftButton)
+    opened(qtbot, window)
+    assert len(window.document.stack) == 5
+    assert storage.is_complete(path)
+    window.close()
+    window.deleteLater()
+
+
+def test_settings_come_back(qtbot, window: MainWindow, settings: Settings) -> None:
+    window.set_light_theme(True)
+    window.show_workspace("inspect")
+    settings.step_um = 3.25
+    window.close()
+    stored = load_settings()
+    assert stored == window.settings
+    assert (stored.theme, stored.workspace, stored.step_um) == ("light", "inspect", 3.25)
+    assert stored.geometry
+    assert set(stored.layouts) == {"capture", "surface"}
+    again = MainWindow(stored)
+    qtbot.addWidget(again)
+    assert again._pages.currentIndex() == WORKSPACES.index("inspect")
+    again.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "\x00\x01", '{"version": {"a": 1}}'])
+def test_broken_settings_never_block_the_start(private_settings: Path, caplog, text: str) -> None:
+    private_settings.mkdir(parents=True, exist_ok=True)
+    settings_file().write_text(text)
+    assert load_settings() == Settings()
+    assert caplog.records
+
+
+def test_bad_values_are_skipped_and_good_ones_kept(private_settings: Path, caplog) -> None:
+    private_settings.mkdir(parents=True, exist_ok=True)
+    settings_file().write_text('{"theme": "pink", "step_um": -3, "exposure_ms": 7.5, "from_the_future": 1}')
+    settings = load_settings()
+    assert (settings.theme, settings.step_um, settings.exposure_ms) == ("dark", 2.0, 7.5)
+    assert "step_um, theme" in caplog.text
+
+
+def test_settings_that_cannot_be_saved_are_no_disaster(tmp_path: Path, caplog) -> None:
+    (tmp_path / "file").write_text("")
+    save_settings(Settings(), tmp_path / "file" / "settings.json")
+    assert "cannot be saved" in caplog.text
+
+
+def test_theme_switches_at_run_time(qtbot, window: MainWindow) -> None:
+    def brightness() -> float:
+        image = window.status.grab().toImage().convertToFormat(QImage.Format.Format_Grayscale8)
+        return float(image.pixelColor(600, 16).red())
+
+    app = QApplication.instance()
+    theme.apply_theme(app, "dark")
+    dark = brightness()
+    window.actions_by_name["light_theme"].trigger()
+    assert brightness() > dark + 120
+    window.actions_by_name["light_theme"].trigger()
+    assert brightness() == dark
+
+
+def test_language_switches_at_once_and_keeps_what_is_open(qtbot, window: MainWindow, folder: Path, monkeypatch) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    height_map = window.document.height_map
+    monkeypatch.setattr("models.language._catalogue.gettext", str.upper, raising=False)
+    window.set_language("zh_CN")
+    monkeypatch.setattr("models.language._catalogue.gettext", str.upper, raising=False)
+    window.set_language("zh_CN")
+    assert window.settings.language == "zh_CN"
+    assert window.document.height_map is height_map
+    assert window.surface.image.is_empty is False
+    QTest.keyClick(window, "1", Qt.KeyboardModifier.ControlModifier)
+    assert window._pages.currentWidget() is window.capture
+
+
+def test_reset_layout_brings_panels_back(qtbot, window: MainWindow) -> None:
+    window.show_workspace("capture")
+    toggle = window.capture.dock_actions()[0]
+    toggle.trigger()
+    assert not toggle.isChecked()
+    window.actions_by_name["reset_layout"].trigger()
+    qtbot.waitUntil(lambda: all(action.isChecked() for action in window.capture.dock_actions()))
+
+
+def test_closing_twice_is_fine(qtbot, window: MainWindow) -> None:
+    assert window.close()
+    assert not window.isVisible()
+    window.close()
