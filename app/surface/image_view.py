@@ -346,6 +346,9 @@ class _Box(pg.ViewBox):
     largest = math.inf
 
     def wheelEvent(self, event: Any, axis: int | None = None) -> None:
+        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            event.ignore()  # left to whoever holds the view: the stage listens to it
+            return
         visible = self.viewRect()
         smaller, larger = sorted((visible.width(), visible.height()))
         factor = 1.02 ** (-event.delta() / 8)

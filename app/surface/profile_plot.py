@@ -44,6 +44,7 @@ class ProfilePlot(QWidget):
         top.addWidget(self._title)
         top.addSpacing(12)
         top.addWidget(self._summary, 1)
+        top.addSpacing(8)
         top.addWidget(self._export)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

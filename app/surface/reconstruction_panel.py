@@ -61,7 +61,8 @@ class ReconstructionPanel(QWidget):
         self.start.clicked.connect(lambda: self.reconstructRequested.emit(self.value()))
 
         form = Form()
-        form.row(_("Method"), self.method)
+        self.method.setAccessibleName(_("Method"))
+        form.wide(self.method)
         form.wide(self._summary)
         form.row(_("Window"), self.window_px)
         form.wide(self.align)

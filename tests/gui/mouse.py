@@ -36,11 +36,11 @@ def drag(
     QApplication.processEvents()
 
 
-def turn_wheel(widget: QWidget, position: QPointF, delta: int) -> None:
+def turn_wheel(widget: QWidget, position: QPointF, delta: int, *, keys: Qt.KeyboardModifier = PLAIN) -> None:
     """Turn the wheel by ``delta`` eighths of a degree; 120 is one notch away from the user."""
     event = QWheelEvent(
         position, QPointF(widget.mapToGlobal(position.toPoint())), QPoint(), QPoint(0, delta),
-        NONE, PLAIN, Qt.ScrollPhase.NoScrollPhase, False,
+        NONE, keys, Qt.ScrollPhase.NoScrollPhase, False,
     )  # fmt: skip
     QApplication.sendEvent(widget, event)
     QApplication.processEvents()

@@ -158,6 +158,13 @@ def test_zoom_stays_while_the_picture_is_replaced(view):
     assert view.visible_rect().width() >= 90
 
 
+def test_wheel_with_ctrl_is_left_to_the_stage(view):
+    view.set_image(np.zeros((60, 90), np.uint8))
+    before = view.visible_rect()
+    mouse.turn_wheel(*place(view, 30, 45), 240, keys=Qt.KeyboardModifier.ControlModifier)
+    assert view.visible_rect() == before
+
+
 def test_linked_views_show_the_same_part(view, qtbot):
     other = ImageView()
     qtbot.addWidget(other)
