@@ -258,5 +258,7 @@ def _validated(data: dict[str, Any], source: str) -> Profile:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or _("profile")
         raise InputError(
-            _("Profile {path}: {field}: {problem}").format(path=source, field=field, problem=first["msg"])
+            _("Profile {path}: {field}: {problem}").format(
+                path=source, field=field, problem=first["msg"].removeprefix("Value error, ")
+            )
         ) from error

@@ -28,8 +28,8 @@ from models.surfaces import Surface
 FloatImage = NDArray[np.float32]
 
 FREQUENCY_BINS = 1024
-NEGLIGIBLE_TRANSFER = 2e-3
-"""Spatial frequencies that a slab passes with less contrast than this are left out: 0.5 grey levels of 255."""
+NEGLIGIBLE_TRANSFER = 0.01
+"""Frequencies beyond the last one that a slab passes with this contrast are left out: 0.001 of the image at most."""
 
 
 def half_aperture_rad(optics: Optics) -> float:
@@ -214,8 +214,10 @@ class FocusRenderer:
     def _prepare_slabs(self, roughness_slope: float, diffuse: float) -> None:
         surface, pixel_um = self.surface, self.surface.pixel_um
         margin = [min(48, n - 1) for n in self.shape]
-        padded = [scipy.fft.next_fast_len(n + 2 * m, real=True) for n, m in zip(self.shape, margin, strict=True)]
-        padded = [n + n % 2 for n in padded]
+        # even and a product of small primes: alternating signs need the first, a fast transform the second
+        padded = [
+            2 * scipy.fft.next_fast_len((n + 1) // 2 + m, real=True) for n, m in zip(self.shape, margin, strict=True)
+        ]
         edges = tuple((m, p - n - m) for n, m, p in zip(self.shape, margin, padded, strict=True))
         height = np.pad(surface.height_um, edges, mode="symmetric")
         slope = slope_of(height, pixel_um)
@@ -230,7 +232,7 @@ class FocusRenderer:
         fx = np.fft.rfftfreq(padded[1], pixel_um)
         self._bin = np.minimum(
             np.hypot(fy[:, None], fx) * self._transfer.bins_per_frequency, FREQUENCY_BINS - 1
-        ).astype(np.int16)
+        ).astype(np.intp)
         pixel_aperture = (np.sinc(fy * pixel_um)[:, None] * np.sinc(fx * pixel_um)).astype(np.float32)
         self._bin_step = (1.0 / (padded[0] * pixel_um), 1.0 / (padded[1] * pixel_um))
         self._crop = (slice(margin[0], margin[0] + self.shape[0]), slice(margin[1], margin[1] + self.shape[1]))
@@ -243,7 +245,7 @@ class FocusRenderer:
         for number in range(int(first.max()) + 2):
             share = np.maximum(1.0 - np.abs(slab - number), 0.0, dtype=np.float32)
             if share.any():
-                spectrum = scipy.fft.rfft2(light * share * self._sign, workers=2)
+                spectrum = scipy.fft.rfft2(light * share * self._sign)
                 self._spectra.append(spectrum * pixel_aperture)
                 self._slab_height_um.append(lowest + number * self._slab_um)
 
@@ -259,8 +261,8 @@ class FocusRenderer:
             radius = (last_bin + 1) / self._transfer.bins_per_frequency
             rows = min(int(radius / self._bin_step[0]) + 1, middle)
             block = np.s_[middle - rows : middle + rows, : int(radius / self._bin_step[1]) + 2]
-            total[block] += spectrum[block] * transfer[self._bin[block]]
-        image = scipy.fft.irfft2(total, s=(total.shape[0], 2 * (total.shape[1] - 1)), workers=2) * self._sign
+            total[block] += spectrum[block] * np.take(transfer, self._bin[block], mode="clip")
+        image = scipy.fft.irfft2(total, s=(total.shape[0], 2 * (total.shape[1] - 1))) * self._sign
         scale = 1.0 + self.breathing_per_um * (z_um - self._middle_um)
         if scale != 1.0 or shift_px != (0.0, 0.0):
             image = self._move(image, scale, shift_px)
