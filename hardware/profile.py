@@ -4,7 +4,7 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,7 +21,7 @@ from models.optics import FocusRenderer, Illumination
 from models.surfaces import Surface, surface
 
 PROFILE_FOLDER = "profiles"
-T = TypeVar("T", bound=BaseModel)
+Pixels = Annotated[int, Field(ge=8, le=16384)]
 
 # Titles stand in the TOML files; here they are for the translators. The window shows _(profile.title).
 _TITLES = (
@@ -72,7 +72,7 @@ class SimulatedStageProfile(SimulatedStageSettings):
 
 class SimulatedCameraProfile(SimulatedCameraSettings):
     driver: Literal["simulated"]
-    image_shape: tuple[int, int] = (512, 512)
+    image_shape: tuple[Pixels, Pixels] = (512, 512)
     sensor_pixel_um: float = Field(default=5.0, gt=0)
     settings: CameraSettings = CameraSettings()
 
@@ -223,7 +223,7 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     if not isinstance(profile, Profile):
         profile = load_profile(profile)
     clock = Clock() if profile.time_scale == 1.0 else FastClock(profile.time_scale)
-    stage = SimulatedStage(_only(profile.stage, SimulatedStageSettings), clock)
+    stage = SimulatedStage(profile.stage, clock)
     axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
     sample = profile.sample
     known = surface(
@@ -241,14 +241,9 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     def focus_um() -> float:
         return profile.axis.sign * (stage.carriage_um() - profile.axis.origin_um)
 
-    camera = SimulatedCamera(renderer, focus_um, _only(profile.camera, SimulatedCameraSettings), clock, profile.seed)
+    camera = SimulatedCamera(renderer, focus_um, profile.camera, clock, profile.seed)
     camera.apply(profile.camera.settings)
     return Microscope(profile, axis, camera, stage=stage, known_surface=known)
-
-
-def _only(section: BaseModel, kind: type[T]) -> T:
-    """The part of a section that belongs to ``kind``, one of its base classes."""
-    return kind.model_validate(section.model_dump(include=set(kind.model_fields)))
 
 
 def _validated(data: dict[str, Any], source: str) -> Profile:
