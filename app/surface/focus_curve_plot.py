@@ -75,8 +75,7 @@ class FocusCurvePlot(QWidget):
     def clear(self) -> None:
         self._wanted = None
         self._rest.stop()
-        self._curve.setData([], [])
-        self._peak.hide()
+        self._blank()
         self._title.setText(
             _("Focus curve") if self._stack is not None else _("Focus curve: needs the stack of this height map")
         )
@@ -110,6 +109,7 @@ class FocusCurvePlot(QWidget):
         if stack is self._stack and self._wanted is not None:
             order = np.argsort(stack.z_um)
             self._curve.setData(stack.z_um[order], curve[order])
+            self._plot.set_blank(False)
             self._plot.set_labels(
                 _("Height ({unit})").format(unit="µm" if stack.z_unit == "um" else _("frames")), _("Focus")
             )
@@ -123,9 +123,13 @@ class FocusCurvePlot(QWidget):
 
     def _on_failed(self, error: Exception) -> None:
         self._running = None
+        self._blank()
+        self._title.setText(_("No focus curve: {reason}").format(reason=error))
+
+    def _blank(self) -> None:
         self._curve.setData([], [])
         self._peak.hide()
-        self._title.setText(_("No focus curve: {reason}").format(reason=error))
+        self._plot.set_blank(True)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

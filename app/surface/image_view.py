@@ -69,14 +69,14 @@ class ImageView(QWidget):
         self._box.addItem(self._flags, ignoreBounds=True)
         self._box.addItem(self._marker, ignoreBounds=True)
         self._line: pg.LineSegmentROI | None = None
-        self._bar = ColourBar()
-        self._bar.hide()
+        self.colour_bar = ColourBar()
+        self.colour_bar.hide()
 
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self._canvas, 1)
-        layout.addWidget(self._bar)
+        layout.addWidget(self.colour_bar)
         self.setMinimumSize(160, 120)
         self.setFocusProxy(self._canvas)
         self._canvas.moved.connect(self._on_mouse_moved)
@@ -103,7 +103,7 @@ class ImageView(QWidget):
         used range otherwise. They are taken as they are: nothing is measured on the image when given.
         """
         self._height_map = None
-        self._bar.hide()
+        self.colour_bar.hide()
         self._flags.setVisible(False)
         if image is None:
             self._set_shape(None, None)
@@ -138,12 +138,12 @@ class ImageView(QWidget):
         )
         self._image.setImage(picture, autoLevels=False, levels=(0, 255))
         if self._layer == "height":
-            self._bar.set_colour_map(self._colour_map)
-            self._bar.set_range(*self.height_range, height_unit(height_map))
+            self.colour_bar.set_colour_map(self._colour_map)
+            self.colour_bar.set_range(*self.height_range, height_unit(height_map))
         elif self._layer == "confidence":
-            self._bar.set_colour_map(CONFIDENCE_MAP)
-            self._bar.set_range(0.0, 1.0, "")
-        self._bar.setVisible(self._layer in ("height", "confidence"))
+            self.colour_bar.set_colour_map(CONFIDENCE_MAP)
+            self.colour_bar.set_range(0.0, 1.0, "")
+        self.colour_bar.setVisible(self._layer in ("height", "confidence"))
         self._draw_flags()
 
     def _draw_flags(self) -> None:
@@ -408,7 +408,9 @@ class _Canvas(pg.GraphicsView):
         painter.resetTransform()
         painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.TextAntialiasing)
         if self._view.is_empty:
-            painter.setPen(self.palette().color(QPalette.ColorRole.PlaceholderText))
+            quiet = QColor(self.palette().color(QPalette.ColorRole.Text))
+            quiet.setAlphaF(0.65)
+            painter.setPen(quiet)
             box = QRectF(self.viewport().rect()).adjusted(24, 24, -24, -24)
             painter.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self.empty_text)
         else:

@@ -34,11 +34,9 @@ def height_unit(height_map: HeightMap) -> str:
     return "µm" if height_map.z_unit == "um" else _("frames")
 
 
-def hide_weak(height_map: HeightMap, threshold: float) -> NDArray[np.float32]:
+def hide_weak(height_um: NDArray[np.float32], confidence: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Heights (H, W) with NaN where the confidence is below ``threshold``."""
-    if threshold <= 0:
-        return height_map.height_um
-    return np.where(height_map.confidence >= threshold, height_map.height_um, np.float32(np.nan))
+    return np.where(confidence >= threshold, height_um, np.float32(np.nan)) if threshold > 0 else height_um
 
 
 def display_range(values: NDArray[Any]) -> tuple[float, float]:
@@ -96,4 +94,5 @@ def layer_picture(
         picture = np.full((*height_map.shape, 3), missing, np.uint8)
         picture[height_map.has_flag(UNTRUSTED)] = AMBER
         return picture
-    return colourise(hide_weak(height_map, threshold), colour_map, *height_range, missing=missing)
+    heights = hide_weak(height_map.height_um, height_map.confidence, threshold)
+    return colourise(heights, colour_map, *height_range, missing=missing)

@@ -20,7 +20,6 @@ class Plot(pg.PlotWidget):
         item.hideButtons()
         item.layout.setContentsMargins(4, 4, 14, 6)
         item.setMenuEnabled(False)
-        item.showGrid(x=True, y=True, alpha=0.12)
         self.setMouseEnabled(x=False, y=False)
         self.cursor_line = pg.InfiniteLine(angle=90, movable=False)
         self.cursor_line.setZValue(10)
@@ -30,6 +29,12 @@ class Plot(pg.PlotWidget):
         self.setMinimumSize(120, 80)
         self._is_built = True
         self.apply_palette()
+
+    def set_blank(self, blank: bool) -> None:
+        """Without data there are no axes either: their numbers would mean nothing."""
+        for side in ("left", "bottom"):
+            self.getAxis(side).setVisible(not blank)
+        self.getPlotItem().showGrid(x=not blank, y=not blank, alpha=0.12)
 
     def ink(self, alpha: float = 1.0) -> QColor:
         """The colour of text, more or less transparent."""

@@ -64,6 +64,7 @@ class ProfilePlot(QWidget):
         """Draw ``profile``; gaps stay open. None empties the plot."""
         self._profile = profile
         self._export.setEnabled(profile is not None)
+        self._plot.set_blank(profile is None)
         if profile is None:
             self._curve.setData([], [])
             self._summary.setText("")

@@ -118,7 +118,7 @@ class ReconstructionPanel(QWidget):
         text = _("Measured drift: up to {pixels} px").format(
             pixels=number(float(np.hypot(drift_px[:, 0], drift_px[:, 1]).max()), 2)
         )
-        if magnification is not None and np.ptp(magnification) > 0:
+        if magnification is not None and magnification.size and np.ptp(magnification) > 0:
             percent = number(100 * float(np.abs(magnification - 1).max()), 2)
             text += ", " + _("size up to {percent} %").format(percent=percent)
         self._drift.setText(text)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
 
 from app.surface.colour_bar import ColourBar
@@ -18,6 +19,7 @@ from app.surface.layers import (
     hide_weak,
     to_rgb8,
 )
+from app.theme import set_role
 from models.colour_maps import lut
 from models.height_map import HeightMap
 from models.language import _
@@ -62,10 +64,10 @@ class SurfaceView(QWidget):
         self._threshold = 0.0
         self._dim_untrusted = True
 
-        self._bar = ColourBar()
-        self._bar.hide()
+        self.colour_bar = ColourBar()
+        self.colour_bar.hide()
         self._message = QLabel(alignment=Qt.AlignmentFlag.AlignCenter, wordWrap=True)
-        self._message.setForegroundRole(self._message.palette().ColorRole.PlaceholderText)
+        set_role(self._message, "hint")
         self._message.setMargin(24)
         self._empty_text = ""
         picture = QWidget()
@@ -75,7 +77,9 @@ class SurfaceView(QWidget):
         self._scene = self._open_scene()
         if self._scene is not None:
             row.addWidget(self._scene, 1)
-        row.addWidget(self._bar)
+        row.addWidget(self.colour_bar)
+        self.setBackgroundRole(QPalette.ColorRole.Base)
+        self.setAutoFillBackground(True)
         self._pages = QStackedLayout()
         self._pages.addWidget(self._message)
         self._pages.addWidget(picture)
@@ -140,7 +144,7 @@ class SurfaceView(QWidget):
         if height_map is None or min(height_map.shape) < 2:
             self._scene.item.clear()
             self._scene.heights = None
-            self._bar.hide()
+            self.colour_bar.hide()
             self._message.setText(self._empty_text)
             self._pages.setCurrentIndex(0)
             return
@@ -156,9 +160,7 @@ class SurfaceView(QWidget):
         # At least two rows and columns, or there is no surface to draw.
         step = min(step, min(height_map.shape) - 1)
         thin = (slice(None, None, step), slice(None, None, step))
-        z = hide_weak(height_map, self._threshold)[thin] if self._threshold else height_map.height_um[thin]
-        if self._threshold and self._is_moving:
-            z = np.where(height_map.confidence[thin] >= self._threshold, height_map.height_um[thin], np.float32(np.nan))
+        z = hide_weak(height_map.height_um[thin], height_map.confidence[thin], self._threshold)
         trust = np.full(z.shape, 255, np.uint8)
         if self._dim_untrusted:
             trust[(height_map.flags[thin] & np.uint8(UNTRUSTED)) != 0] = DIMMED
@@ -202,21 +204,21 @@ class SurfaceView(QWidget):
         if texture == "height":
             scene.item.use_picture = False
             scene.item.set_colours(lut(self._colour_map))
-            self._bar.set_colour_map(self._colour_map)
-            self._bar.set_range(*self._shown_range, height_unit(height_map))
+            self.colour_bar.set_colour_map(self._colour_map)
+            self.colour_bar.set_range(*self._shown_range, height_unit(height_map))
         else:
             limit = LIVE_CELLS[scene.is_software] if self._is_moving else PICTURE_PIXELS
             step = -(-max(height_map.shape) // limit)
             if texture == "confidence":
                 grey = np.clip(height_map.confidence[::step, ::step] * 255.0, 0, 255).astype(np.uint8)
                 scene.item.set_picture(lut(CONFIDENCE_MAP)[grey])
-                self._bar.set_colour_map(CONFIDENCE_MAP)
-                self._bar.set_range(0.0, 1.0, "")
+                self.colour_bar.set_colour_map(CONFIDENCE_MAP)
+                self.colour_bar.set_range(0.0, 1.0, "")
             else:
                 image = height_map.all_in_focus[::step, ::step]
                 scene.item.set_picture(to_rgb8(image, grey_range(image)))
             scene.item.use_picture = True
-        self._bar.setVisible(texture != "all_in_focus")
+        self.colour_bar.setVisible(texture != "all_in_focus")
 
     # Properties
 

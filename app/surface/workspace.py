@@ -1,9 +1,9 @@
 """The Surface workspace: everything about one height map on one page."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PySide6.QtCore import QByteArray, Qt, Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import (
@@ -45,6 +45,7 @@ TABS = (
     ("all_in_focus", N_("All in focus"), N_("Every pixel from the frame in which it was sharpest")),
     ("frames", N_("Frames"), N_("The images of the stack one by one")),
 )
+HEIGHT_TAB, FRAMES_TAB = 0, 3
 COLUMN_WIDTH = 268
 
 
@@ -198,8 +199,7 @@ class SurfaceWorkspace(QStackedWidget):
     def _on_stack_changed(self) -> None:
         stack = self._document.stack
         self.reconstruction.set_can_start(stack is not None)
-        frames = len(self.tabs_data()) - 1
-        self.tabs.setTabVisible(frames, stack is not None)
+        self.tabs.setTabVisible(FRAMES_TAB, stack is not None)
         self.frame_slider.blockSignals(True)
         self.frame_slider.setRange(0, 0 if stack is None else len(stack) - 1)
         self.frame_slider.setValue(0 if stack is None else len(stack) // 2)
@@ -209,14 +209,15 @@ class SurfaceWorkspace(QStackedWidget):
     def _on_height_map_changed(self) -> None:
         stack, height_map = self._document.stack, self._document.height_map
         self.setCurrentIndex(0 if stack is None and height_map is None else 1)
-        for index in range(3):
+        for index in range(FRAMES_TAB):
             self.tabs.setTabEnabled(index, height_map is not None)
         if height_map is None and stack is not None:
-            self.tabs.setCurrentIndex(3)
+            self.tabs.setCurrentIndex(FRAMES_TAB)
         elif height_map is not None and (self._line_shape is None or stack is None):
-            self.tabs.setCurrentIndex(0)
+            self.tabs.setCurrentIndex(HEIGHT_TAB)
         options = ReconstructionOptions() if height_map is None else _options_of(height_map)
         self.focus_curve.set_stack(stack, options)
+        self.reconstruction.set_drift(*_measured_drift(height_map))
         self.readout.clear()
         self.view.set_height_map(height_map)
         self._summary.setText("" if height_map is None else _summary(height_map))
@@ -241,15 +242,7 @@ class SurfaceWorkspace(QStackedWidget):
             self.image.set_profile_line(((row, 0.06 * (columns - 1)), (row, 0.94 * (columns - 1))))
         self._update_profile()
 
-    def set_alignment_result(self, drift_px: Any, magnification: Any = None) -> None:
-        """Show what the alignment of the last reconstruction measured, (n, 2) pixels and (n,) factors."""
-        self.reconstruction.set_drift(drift_px, magnification)
-
     # Images
-
-    def tabs_data(self) -> list[str]:
-        """The names of the tabs in their order."""
-        return [self.tabs.tabData(index) for index in range(self.tabs.count())]
 
     def _show_image(self) -> None:
         name = self.tabs.tabData(self.tabs.currentIndex())
@@ -343,7 +336,7 @@ class SurfaceWorkspace(QStackedWidget):
         height_map, line = self._document.height_map, self.image.profile_line()
         if height_map is None or line is None:
             return
-        heights = hide_weak(height_map, self.display.value().threshold)
+        heights = hide_weak(height_map.height_um, height_map.confidence, self.display.value().threshold)
         self.profile.set_profile(height_profile(height_map, heights, *line))
         self.view.set_line(line)
 
@@ -371,6 +364,16 @@ def _options_of(height_map: HeightMap) -> ReconstructionOptions:
         return ReconstructionOptions()
     known = ReconstructionOptions.model_fields
     return ReconstructionOptions(**{name: value for name, value in height_map.parameters.items() if name in known})
+
+
+def _measured_drift(
+    height_map: HeightMap | None,
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Drift (n, 2) in pixels and magnification (n,) of the frames, where the map remembers them."""
+    if height_map is None or "drift_px" not in height_map.parameters:
+        return None, None
+    drift_px = np.asarray(height_map.parameters["drift_px"], np.float64)
+    return drift_px, np.asarray(height_map.parameters.get("magnification", ()), np.float64)
 
 
 def _summary(height_map: HeightMap) -> str:

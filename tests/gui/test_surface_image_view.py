@@ -94,7 +94,7 @@ def test_colours_bar_and_holes_say_the_same(view):
     height_map = surface()
     height_map.height_um[20:40, 30:60] = np.nan
     view.set_height_map(height_map)
-    bar = view._bar
+    bar = view.colour_bar
     assert bar.range() == pytest.approx(robust_range(height_map.height_um), rel=1e-6)
     assert bar.unit() == "µm"
     low, high = bar.range()
@@ -105,7 +105,7 @@ def test_colours_bar_and_holes_say_the_same(view):
 
 def test_heights_without_a_scale_are_counted_in_frames_and_pixels(view):
     view.set_height_map(surface(z_unit="frame"))
-    assert view._bar.unit() == "frames"
+    assert view.colour_bar.unit() == "frames"
     assert view.scale() == (1.0, "px")
     view.set_height_map(surface(pixel_um=0.5))
     assert view.scale() == (0.5, "µm")
@@ -114,7 +114,7 @@ def test_heights_without_a_scale_are_counted_in_frames_and_pixels(view):
 def test_typed_range_and_colour_map_are_used(view):
     view.set_height_map(surface())
     view.set_display(colour_map="gray", height_range=(0.0, 100.0), threshold=0.0, flags_opacity=0.0)
-    assert view._bar.range() == (0.0, 100.0)
+    assert view.colour_bar.range() == (0.0, 100.0)
     value = surface().height_um[50, 80]
     np.testing.assert_allclose(colour_at(view, 50, 80), [round(255 * value / 100)] * 3, atol=3)
 

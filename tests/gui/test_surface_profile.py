@@ -109,8 +109,9 @@ def test_display_range_ignores_holes_and_survives_a_flat_map():
 
 def test_weak_pixels_become_holes():
     height_map = map_of(np.ones((1, 3)), confidence=np.array([[0.1, 0.5, 0.9]], np.float32))
-    assert np.isnan(hide_weak(height_map, 0.5)).tolist() == [[True, False, False]]
-    assert hide_weak(height_map, 0.0) is height_map.height_um
+    shown = hide_weak(height_map.height_um, height_map.confidence, 0.5)
+    assert np.isnan(shown).tolist() == [[True, False, False]]
+    assert hide_weak(height_map.height_um, height_map.confidence, 0.0) is height_map.height_um
 
 
 def test_layers_show_holes_flags_and_the_camera_image():

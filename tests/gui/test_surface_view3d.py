@@ -62,7 +62,7 @@ def place(view: SurfaceView, row: float, column: float) -> QPointF:
 def test_heights_get_the_colours_of_the_bar(view):
     height_map = waves()
     plain(view, height_map)
-    low, high = view._bar.range()
+    low, high = view.colour_bar.range()
     assert (low, high) == pytest.approx(robust_range(height_map.height_um), abs=0.02)
     # Near the middle of the picture and of the height, where perspective moves nothing.
     row, column = 40, 57
@@ -111,12 +111,12 @@ def test_the_image_can_be_laid_over_the_surface(view):
     view.texture = "all_in_focus"
     np.testing.assert_allclose(colour_at(view, 15, 60), (200, 0, 0), atol=3)
     np.testing.assert_allclose(colour_at(view, 65, 60), (0, 0, 200), atol=3)
-    assert not view._bar.isVisible()
+    assert not view.colour_bar.isVisible()
     view.texture = "confidence"
     np.testing.assert_allclose(colour_at(view, 15, 60), [204] * 3, atol=3)
-    assert view._bar.range() == (0.0, 1.0)
+    assert view.colour_bar.range() == (0.0, 1.0)
     view.texture = "height"
-    assert view._bar.isVisible()
+    assert view.colour_bar.isVisible()
 
 
 def test_without_an_image_the_height_gives_the_colours(view):
@@ -138,16 +138,16 @@ def test_light_makes_slopes_differ(view):
 
 def test_the_bar_counts_frames_where_no_step_is_known(view):
     view.set_height_map(waves(z_unit="frame"))
-    assert view._bar.unit() == "frames"
+    assert view.colour_bar.unit() == "frames"
     view.set_height_map(waves())
-    assert view._bar.unit() == "µm"
+    assert view.colour_bar.unit() == "µm"
 
 
 def test_typed_range_wins_over_the_automatic_one(view, qtbot):
     view.set_height_map(waves())
     with qtbot.waitSignal(view.heightRangeChanged) as changed:
         view.height_range = (-10.0, 30.0)
-    assert tuple(changed.args) == view._bar.range() == (-10.0, 30.0)
+    assert tuple(changed.args) == view.colour_bar.range() == (-10.0, 30.0)
     view.height_range = None
     assert view.height_range[1] < 5
 

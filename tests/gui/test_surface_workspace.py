@@ -1,5 +1,6 @@
 """The Surface workspace with a real stack: cursor, curve, profile, controls."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from app.document import Document
 from app.surface.display_panel import Display, DisplayPanel
 from app.surface.reconstruction_panel import ReconstructionPanel
-from app.surface.workspace import SurfaceWorkspace
+from app.surface.workspace import TABS, SurfaceWorkspace
 from models.errors import OutputError
 from models.focal_stack import FocalStack
 from models.height_map import Flag, HeightMap
@@ -97,7 +98,7 @@ def test_a_map_without_its_stack_works_too(workspace):
 
 @pytest.mark.parametrize("tab", ["height", "confidence", "all_in_focus"])
 def test_cursor_reads_the_map_to_the_pixel(filled, tab):
-    filled.tabs.setCurrentIndex(filled.tabs_data().index(tab))
+    filled.tabs.setCurrentIndex([name for name, *_ in TABS].index(tab))
     height_map = filled._document.height_map
     hover(filled, 30, 20)
     assert filled.readout.text("x") == "10.00 µm"
@@ -296,6 +297,15 @@ def test_measured_drift_is_shown_in_words(qtbot):
     assert panel._drift.text() == "Measured drift: up to 5.00 px, size up to 1.20 %"
     panel.set_drift(None)
     assert not panel._drift.isVisible()
+
+
+def test_drift_that_the_map_remembers_is_shown(filled):
+    document = filled._document
+    parameters = {**document.height_map.parameters, "drift_px": [[0.0, 0.0], [0.0, 1.5]]}
+    document.set_height_map(replace(document.height_map, parameters=parameters))
+    assert filled.reconstruction._drift.text() == "Measured drift: up to 1.50 px"
+    document.set_height_map(reconstruct(document.stack))
+    assert not filled.reconstruction._drift.isVisible()
 
 
 @pytest.mark.parametrize(
