@@ -3,36 +3,37 @@
 import logging
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QTimer, QUrl
+from PySide6.QtCore import QByteArray, QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
     QFileDialog,
     QMainWindow,
-    QMenu,
-    QMenuBar,
     QMessageBox,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from app.actions import AFTER_LINE, MENUS, Actions
+from app.actions import Actions
 from app.application import create_application, interruptible, start_log
 from app.bars import Bar, Bars
 from app.capture.demo import Demo, demo_settings
 from app.capture.link import MicroscopeLink
+from app.capture.run import CaptureRun
 from app.capture.workspace import CaptureWorkspace
 from app.dialogs import AboutDialog, ExportDialog, ShortcutsDialog
 from app.document import Document
 from app.inspection.workspace import InspectWorkspace
 from app.labeling.workspace import LabelWorkspace
+from app.menus import Menus
 from app.opening import Opening, can_open, check_can_open
 from app.palette import Palette
 from app.scale_bar import ScaleBar
 from app.settings import Settings, load_settings, log_folder, save_settings
 from app.status_line import StatusLine
 from app.surface.workspace import SurfaceWorkspace
+from app.tasks import Tasks
 from app.theme import apply_theme
 from app.top_bar import TopBar
 from hardware.camera import CameraError
@@ -40,13 +41,12 @@ from hardware.stage import StageError
 from models.errors import ReliefscopeError
 from models.formats import STACK_SUFFIXES
 from models.height_map import HeightMap
-from models.language import LANGUAGES, _, use_language
+from models.language import _, use_language
 from models.methods import ReconstructionOptions
 
 log = logging.getLogger(__name__)
 
 WORKSPACES = ("capture", "surface", "label", "inspect")
-POSITION_MS = 100
 SMOOTHING = 1.0
 
 
@@ -67,13 +67,10 @@ class MainWindow(QMainWindow):
         self.setMinimumSize(1024, 640)
         self.document = Document(self)
         self.link = MicroscopeLink(self)
+        self.run = CaptureRun(self.link, self)
         self.opening = Opening(self.document, lambda: self.settings.reconstruction, self)
         self.link.set_auto_contrast(self.settings.auto_contrast)
-        self._working = False
         self._stop_bar: Bar | None = None
-        self._clock = QTimer(self)
-        self._clock.timeout.connect(self._show_readings)
-        self._clock.start(POSITION_MS)
         self._build()
         self._listen()
         self._restore_geometry()
@@ -87,7 +84,7 @@ class MainWindow(QMainWindow):
         actions["light_theme"].setChecked(self.settings.theme == "light")
         actions["auto_contrast"].setChecked(self.settings.auto_contrast)
         self.addActions(list(actions))
-        self.capture = CaptureWorkspace(self.link, actions, self.settings)
+        self.capture = CaptureWorkspace(self.link, self.run, actions, self.settings)
         self.surface = SurfaceWorkspace(
             self.document, actions=(actions["open"], actions["open_folder"], actions["capture"])
         )
@@ -103,8 +100,15 @@ class MainWindow(QMainWindow):
         self.scale_bar = ScaleBar()
         self.status = StatusLine(actions["cancel"])
         self.status.watch_disk(self.settings.captures_folder)
-        menu_bar = self._make_menus(actions)
-        self.top = TopBar(actions, menu_bar)
+        self.menus = Menus(
+            actions,
+            self.settings,
+            language=use_language(self.settings.language),
+            panels=(*self.capture.dock_actions(), *self.surface.dock_actions()),
+            open_path=self.open_path,
+            set_language=self.set_language,
+        )
+        self.top = TopBar(actions, self.menus)
         center = QWidget()
         column = QVBoxLayout(center)
         column.setContentsMargins(0, 0, 0, 0)
@@ -114,36 +118,12 @@ class MainWindow(QMainWindow):
         column.addWidget(self._pages, 1)
         column.addWidget(self.status)
         self.setCentralWidget(center)
+        self.tasks = Tasks(self.link, self.opening.worker, self.status, actions, center)
         self._connect_actions(actions)
         self._connect_pages()
         self._restore_layouts()
         self._show_document()
-        self._show_device()
         self._show_stopped()
-
-    def _make_menus(self, actions: Actions) -> QMenuBar:
-        bar = QMenuBar()
-        self._menus: dict[str, QMenu] = {}
-        for name, title in MENUS.items():
-            menu = self._menus[name] = bar.addMenu(_(title))
-            for action in actions.of_menu(name):
-                if action.objectName() in AFTER_LINE:
-                    menu.addSeparator()
-                menu.addAction(action)
-        self._recent = QMenu(_("Open Recent"), self)
-        self._recent.aboutToShow.connect(self._fill_recent)
-        self._menus["file"].insertMenu(actions["export"], self._recent)
-        self._languages = languages = QMenu(_("Language"), self)
-        for code, name in LANGUAGES.items():
-            entry = languages.addAction(name)
-            entry.setCheckable(True)
-            entry.setChecked(code == use_language(self.settings.language))
-            entry.triggered.connect(lambda _on, code=code: self.set_language(code))
-        self._menus["view"].insertMenu(actions["full_screen"], languages)
-        panels = self._menus["view"].addMenu(_("Panels"))
-        for dock_action in (*self.capture.dock_actions(), *self.surface.dock_actions()):
-            panels.addAction(dock_action)
-        return bar
 
     def _connect_actions(self, actions: Actions) -> None:
         for name in WORKSPACES:
@@ -160,7 +140,7 @@ class MainWindow(QMainWindow):
             reset_layout=self.reset_layout,
             stop=self.stop,
             release=self.link.release,
-            cancel=self.cancel,
+            cancel=self.tasks.cancel,
             snapshot=self.save_picture,
             auto_contrast=self._remember_auto_contrast,
             reconstruct=self.opening.reconstruct,
@@ -174,9 +154,7 @@ class MainWindow(QMainWindow):
         )
 
     def _connect_pages(self) -> None:
-        self.capture.captured.connect(self._on_captured)
         self.capture.told.connect(self.tell)
-        self.capture.failed.connect(self.show_error)
         self.capture.reconstruction.valueChanged.connect(self._set_options)
         self.surface.optionsChanged.connect(self._set_options)
         self.surface.reconstructRequested.connect(self._reconstruct_with)
@@ -188,17 +166,14 @@ class MainWindow(QMainWindow):
         """To everything that outlives the visible part."""
         self.document.stackChanged.connect(self._show_document)
         self.document.heightMapChanged.connect(self._show_document)
-        self.link.deviceChanged.connect(self._show_device)
         self.link.stoppedChanged.connect(self._show_stopped)
-        self.link.busyChanged.connect(self._show_task)
-        self.link.progressed.connect(self._show_progress)
         self.link.failed.connect(self.show_error)
+        self.run.captured.connect(self._on_captured)
+        self.run.told.connect(self.tell)
+        self.run.failed.connect(self.show_error)
         self.opening.failed.connect(lambda error: self.show_error("", error))
         self.opening.opened.connect(self._on_opened)
         self.opening.saved.connect(self._on_saved)
-        self.opening.worker.started.connect(self._on_work_started)
-        self.opening.worker.progressed.connect(self._show_progress)
-        self.opening.worker.ended.connect(self._on_work_ended)
 
     # --- workspaces, theme, language, layout
 
@@ -226,7 +201,6 @@ class MainWindow(QMainWindow):
         setup, sample = self.capture.stack.value(), self.capture.sample.text()
         for action in self.actions():
             self.removeAction(action)
-        self.capture.close_threads()
         self.surface.close_threads()
         old, old_actions = self.takeCentralWidget(), self.actions_by_name
         self._build()
@@ -313,15 +287,6 @@ class MainWindow(QMainWindow):
     def _last_folder(self) -> str:
         recent = self.settings.recent_files
         return str(Path(recent[0]).parent) if recent else str(Path.home())
-
-    def _fill_recent(self) -> None:
-        self._recent.clear()
-        for name in self.settings.recent_files:
-            entry = self._recent.addAction(name)
-            entry.setEnabled(Path(name).exists())
-            entry.triggered.connect(lambda _on=False, name=name: self.open_path(Path(name)))
-        if not self.settings.recent_files:
-            self._recent.addAction(_("Nothing yet")).setEnabled(False)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if any(url.isLocalFile() and can_open(Path(url.toLocalFile())) for url in event.mimeData().urls()):
@@ -424,13 +389,6 @@ class MainWindow(QMainWindow):
         """Esc and the red button."""
         self.link.stop()
 
-    def cancel(self) -> None:
-        """End what the status line shows."""
-        if self.link.busy:
-            self.link.cancel()
-        else:
-            self.opening.worker.cancel()
-
     def _stop_if_moving(self) -> None:
         if self.link.busy or self.link.target_um is not None:
             self.link.stop()
@@ -450,17 +408,6 @@ class MainWindow(QMainWindow):
         if not has_stack:
             self.scale_bar.hide()
 
-    def _show_device(self) -> None:
-        device = self.link.device
-        self.status.show_device(device.name if device else "")
-
-    def _show_readings(self) -> None:
-        link = self.link
-        link.poll()
-        self.status.show_height(link.z_um)
-        exposure_ms = link.settings.exposure_ms if link.device else None
-        self.status.show_camera(exposure_ms, link.fps if link.live and not link.busy else None)
-
     def _show_stopped(self) -> None:
         stopped = self.link.is_stopped
         self.top.show_stopped(stopped)
@@ -473,40 +420,6 @@ class MainWindow(QMainWindow):
                 _("The stage is stopped and stays so until you release it."),
                 (_("Release"), self.link.release),
             )
-
-    def _show_task(self) -> None:
-        titles = {
-            "connect": _("Connecting"),
-            "exposure": _("Setting the exposure"),
-            "focus": _("Focusing"),
-            "capture": _("Capturing"),
-        }
-        if self.link.busy:
-            self.status.start_task(titles[self.link.busy])
-        else:
-            self.status.end_task()
-        free = self.link.busy != "capture"
-        self.actions_by_name.enable(free, "light_theme", "reset_layout")
-        self._languages.setEnabled(free)
-        self._show_cancel()
-
-    def _on_work_started(self, title: str) -> None:
-        if not self.link.busy:
-            self.status.start_task(title)
-        self._working = True
-        self._show_cancel()
-
-    def _on_work_ended(self) -> None:
-        self._working = False
-        if not self.link.busy:
-            self.status.end_task()
-        self._show_cancel()
-
-    def _show_cancel(self) -> None:
-        self.actions_by_name.enable(bool(self.link.busy) or self._working, "cancel")
-
-    def _show_progress(self, done: int, total: int) -> None:
-        self.status.show_progress(done, total)
 
     def _remember_auto_contrast(self, on: bool) -> None:
         self.settings.auto_contrast = on
@@ -521,9 +434,8 @@ class MainWindow(QMainWindow):
         self._remember_layouts()
         if self._remember:
             save_settings(self.settings)
-        self._clock.stop()
         self.link.close()
-        self.capture.close_threads()
+        self.run.close()
         self.surface.close_threads()
         self.opening.close()
         super().closeEvent(event)

@@ -49,15 +49,19 @@ class Courier(QObject):
 
 
 class Worker(QObject):
-    """One thread with a mailbox for one job: a new job cancels the running one and replaces a waiting one."""
+    """One thread with a mailbox for one job: a new job cancels the running one and replaces a waiting one.
 
-    started = Signal(str)
+    ``title``: what is being done now, as shown to the user; empty while nothing is.
+    """
+
+    started = Signal()
     progressed = Signal(int, int)
     ended = Signal()
     failed = Signal(object)
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self.title = ""
         self._courier = Courier(self)
         self._condition = threading.Condition()
         self._waiting: tuple[str, Job, Callable[[Any], None], threading.Event] | None = None
@@ -97,7 +101,7 @@ class Worker(QObject):
                     return
                 assert self._waiting is not None
                 (title, job, then, cancel), self._waiting = self._waiting, None
-            self._courier.send(self.started.emit, title)
+            self._courier.send(self._tell, title)
             try:
                 result = job(self._report, cancel)
             except Cancelled:
@@ -108,7 +112,11 @@ class Worker(QObject):
                     self._courier.send(self.failed.emit, error)
             else:
                 self._courier.send(self._deliver, result, then, cancel)
-            self._courier.send(self.ended.emit)
+            self._courier.send(self._tell, "")
+
+    def _tell(self, title: str) -> None:
+        self.title = title
+        (self.started if title else self.ended).emit()
 
     def _report(self, done: int, total: int) -> None:
         self._courier.send(self.progressed.emit, done, total)

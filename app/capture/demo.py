@@ -10,7 +10,7 @@ from app.capture.workspace import CaptureWorkspace
 from app.settings import Settings
 
 PROFILE = "simulated"
-TOP_UM, BOTTOM_UM, STEP_UM = 12.0, -48.0, 1.5
+TOP_UM, BOTTOM_UM, STEP_UM = 6.0, -34.0, 1.0
 LOOK_MS = 1200
 """How long the live image is shown before the capture starts."""
 

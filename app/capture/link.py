@@ -343,8 +343,8 @@ class MicroscopeLink(QObject):
             time.sleep(0.01)
             return
         picture = microscope.camera.snap()
-        self._count_rate(picture.time_s)
         now_s = time.monotonic()
+        self._count_rate(now_s)
         if now_s - self._last_position_s > POSITION_EVERY_S:
             self._last_position_s = now_s
             self._courier.send(self._on_position, microscope.axis.position_um())

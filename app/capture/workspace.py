@@ -1,9 +1,6 @@
 """The Capture workspace: set up a stack, capture it, watch its height map grow."""
 
 import logging
-import re
-from datetime import datetime
-from pathlib import Path
 
 from PySide6.QtCore import QByteArray, Qt, Signal
 from PySide6.QtGui import QAction, QShowEvent
@@ -24,9 +21,9 @@ from PySide6.QtWidgets import (
 
 from app.actions import Actions
 from app.capture.camera_panel import CameraPanel
-from app.capture.growing_map import GrowingMap
-from app.capture.link import CaptureEnd, MicroscopeLink
+from app.capture.link import MicroscopeLink
 from app.capture.live_view import LiveView
+from app.capture.run import CaptureRun
 from app.capture.stack_panel import StackPanel, StackSetup
 from app.capture.stage_panel import StagePanel
 from app.empty_state import EmptyState
@@ -39,7 +36,6 @@ from app.surface.view3d import SurfaceView
 from app.theme import set_role
 from app.top_bar import ActionButton
 from hardware.profile import load_profile, profile_names
-from hardware.sweep import Frame
 from models.errors import ReliefscopeError
 from models.height_map import HeightMap
 from models.language import _
@@ -50,17 +46,13 @@ COLUMN_WIDTH = 316
 
 
 class CaptureWorkspace(QWidget):
-    """Shows a :class:`MicroscopeLink`. ``captured``: (path, height map or None) of a finished capture."""
+    """Shows a :class:`MicroscopeLink` and the :class:`CaptureRun` on it; ``told``: a sentence for the user."""
 
-    captured = Signal(object, object)
     told = Signal(str)
-    failed = Signal(str, object)
 
-    def __init__(self, link: MicroscopeLink, actions: Actions, settings: Settings) -> None:
+    def __init__(self, link: MicroscopeLink, run: CaptureRun, actions: Actions, settings: Settings) -> None:
         super().__init__()
-        self._link, self._actions, self._settings = link, actions, settings
-        self._map: GrowingMap | None = None
-        self._end: CaptureEnd | None = None
+        self._link, self._run, self._actions, self._settings = link, run, actions, settings
         self._final: HeightMap | None = None
         self.profile = QComboBox()
         self.camera = CameraPanel(actions)
@@ -235,7 +227,9 @@ class CaptureWorkspace(QWidget):
         link.liveChanged.connect(self._show_live)
         link.pictureReady.connect(self._show_picture)
         link.focusFound.connect(self._show_focus)
-        link.captureEnded.connect(self._on_capture_ended)
+        self._run.started.connect(self._on_started)
+        self._run.grown.connect(self._show_growing)
+        self._run.finished.connect(self._on_finished)
         self.stage.jogged.connect(lambda dz_um, repeated: link.jog(dz_um, repeated=repeated))
         self.stage.heightChosen.connect(link.move_to)
         self.stage.stepsChanged.connect(self._remember_steps)
@@ -287,96 +281,10 @@ class CaptureWorkspace(QWidget):
 
     def start_capture(self) -> None:
         """Capture the stack as set up, into a new file in the captures folder."""
-        plan, device = self.stack.plan(), self._link.device
-        if plan is None or device is None or self._link.busy:
-            return
-        path = self._new_path()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self.failed.emit("", ReliefscopeError(
-                _("The folder {path} cannot be made: {error}. Choose another one under File, Captures Folder.").format(
-                    path=path.parent, error=error.strerror or error)))  # fmt: skip
-            return
-        self._final, self._end = None, None
-        self._drop_map()
-        self.surface.set_height_map(None)
-        self.height_image.set_height_map(None)
-        self._map = growing = GrowingMap(
-            self._settings.reconstruction,
-            frame_bytes=self._link.frame_bytes(),
-            pixel_um=device.pixel_um,
-            provenance={"file": path.name, "device": device.name},
-            parent=self,
-        )
-        growing.grown.connect(self._show_growing)
-        growing.finished.connect(self._on_map_finished)
-        growing.failed.connect(self._on_map_failed)
-
-        def take(frame: Frame) -> None:
-            growing.add(frame.image, frame.z_measured_um)
-
-        self._link.capture(plan, path, metadata={"sample": self.sample.text().strip()}, on_frame=take)
-
-    def _new_path(self) -> Path:
-        name = re.sub(r"[^\w.+-]+", "_", self.sample.text().strip()) or "stack"
-        stem = f"{name}_{datetime.now():%Y%m%d-%H%M%S}"
-        path = self._settings.captures_folder / f"{stem}.h5"
-        number = 2
-        while path.exists():
-            path = path.with_name(f"{stem}-{number}.h5")
-            number += 1
-        return path
-
-    def _on_capture_ended(self, end: CaptureEnd) -> None:
-        self._end = end
-        self._report()
-        if end.path is None:
-            self._drop_map()
-            self._map_state.setText("")
-        elif self._map is not None:
-            self._map.finish()
-        else:  # the map failed on the way; the stack is there all the same
-            self.captured.emit(end.path, None)
-
-    def _on_map_finished(self, height_map: HeightMap) -> None:
-        self._final = height_map
-        self._show_map(height_map, moving=False)
-        self._show_drift()
-        self._map_state.setText("")
-        if self._end is not None and self._end.path is not None:
-            self.captured.emit(self._end.path, height_map)
-        self._map = None
-
-    def _on_map_failed(self, error: Exception) -> None:
-        self._map = None
-        self._map_state.setText("")
-        self.failed.emit("", error)
-        if self._end is not None and self._end.path is not None:
-            self.captured.emit(self._end.path, None)
-
-    def _report(self) -> None:
-        """Say what an early end left behind."""
-        end = self._end
-        if end is None or not end.reason:
-            return
-        if end.path is not None:
-            self.told.emit(
-                _("Capture {reason} after {n} of {total} frames. They are kept in {path}.").format(
-                    reason=end.reason, n=end.frame_count, total=end.planned, path=end.path
-                )
-            )
-        else:
-            self.told.emit(_("Capture {reason} before there was anything to keep.").format(reason=end.reason))
-
-    def _drop_map(self) -> None:
-        if self._map is not None:
-            self._map.abandon()
-            self._map = None
-
-    def close_threads(self) -> None:
-        """End what computes here; to be called before the program ends."""
-        self._drop_map()
+        plan = self.stack.plan()
+        if plan is not None:
+            folder, sample = self._settings.captures_folder, self.sample.text().strip()
+            self._run.start(plan, folder, sample, self._settings.reconstruction)
 
     # --- showing
 
@@ -449,13 +357,25 @@ class CaptureWorkspace(QWidget):
         if picture is not None and self._link.device is not None:
             self.live.show_picture(picture, self._link.device.pixel_um)
 
+    def _on_started(self) -> None:
+        self._final = None
+        self.surface.set_height_map(None)
+        self.height_image.set_height_map(None)
+        self.reconstruction.set_drift(None)
+
     def _show_growing(self) -> None:
-        height_map = self._map.take() if self._map is not None else None
-        if height_map is None:
-            return
-        self._show_map(height_map, moving=True)
-        self._map_state.setText(_("growing"))
-        self._show_drift()
+        height_map = self._run.take()
+        if height_map is not None:
+            self._show_map(height_map, moving=True)
+            self._map_state.setText(_("growing"))
+            self._show_drift()
+
+    def _on_finished(self, height_map: HeightMap | None) -> None:
+        self._map_state.setText("")
+        self._final = height_map
+        if height_map is not None:
+            self._show_map(height_map, moving=False)
+            self._show_drift()
 
     def _show_tab(self, index: int) -> None:
         self.maps.setCurrentIndex(index)
@@ -470,8 +390,8 @@ class CaptureWorkspace(QWidget):
             self.height_image.set_height_map(height_map)
 
     def _show_drift(self) -> None:
-        if self._map is not None and self._settings.reconstruction.align != "none":
-            self.reconstruction.set_drift(self._map.drift_px, self._map.magnification)
+        if (drift := self._run.drift()) is not None:
+            self.reconstruction.set_drift(*drift)
 
     def _show_focus(self, result: object) -> None:
         if not getattr(result, "trusted", True):

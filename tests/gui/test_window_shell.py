@@ -1,5 +1,6 @@
 """The window around the workspaces: actions, palette, bars, files, settings, theme, language."""
 
+import gettext
 import logging
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_every_action_is_complete_and_its_shortcut_unique(window: MainWindow) ->
 def test_every_action_is_in_its_menu_and_does_something(window: MainWindow) -> None:
     for spec in ACTIONS:
         action = window.actions_by_name[spec.name]
-        assert action in window._menus[spec.menu].actions()
+        assert action in window.menus.by_name[spec.menu].actions()
         assert action.receivers("2triggered(bool)") > 0, spec.name
 
 
@@ -178,8 +179,8 @@ def test_recent_files_are_offered_newest_first(qtbot, window: MainWindow, folder
     window.settings.remember_file(Path("/nowhere/old.h5"))
     window.open_path(folder)
     opened(qtbot, window)
-    window._recent.aboutToShow.emit()
-    entries = window._recent.actions()
+    window.menus.recent.aboutToShow.emit()
+    entries = window.menus.recent.actions()
     assert [entry.text() for entry in entries] == [str(folder), "/nowhere/old.h5"]
     assert not entries[1].isEnabled()
     window.close_document()
@@ -333,17 +334,25 @@ def test_theme_switches_at_run_time(qtbot, window: MainWindow) -> None:
     assert brightness() == dark
 
 
+class Shouting(gettext.NullTranslations):
+    """A language of its own."""
+
+    def gettext(self, message: str) -> str:
+        return message.upper() if "{" not in message else message
+
+
 def test_language_switches_at_once_and_keeps_what_is_open(qtbot, window: MainWindow, folder: Path, monkeypatch) -> None:
     window.open_path(folder)
     opened(qtbot, window)
     height_map = window.document.height_map
-    monkeypatch.setattr("models.language._catalogue.gettext", str.upper, raising=False)
-    window.set_language("zh_CN")
-    monkeypatch.setattr("models.language._catalogue.gettext", str.upper, raising=False)
+    monkeypatch.setattr("models.language.gettext.translation", lambda *_args, **_options: Shouting())
     window.set_language("zh_CN")
     assert window.settings.language == "zh_CN"
     assert window.document.height_map is height_map
-    assert window.surface.image.is_empty is False
+    assert not window.surface.image.is_empty
+    assert window.findChild(QWidget, "tab_capture").text() == "CAPTURE"
+    assert window.actions_by_name["open"].text() == "OPEN…"
+    assert window.status.device.text() == "NO MICROSCOPE"
     QTest.keyClick(window, "1", Qt.KeyboardModifier.ControlModifier)
     assert window._pages.currentWidget() is window.capture
 

@@ -1,0 +1,138 @@
+"""One capture from its start to the finished height map: the sweep, the map that grows beside it, the file."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PySide6.QtCore import QObject, Signal
+
+from app.capture.growing_map import GrowingMap
+from app.capture.link import CaptureEnd, MicroscopeLink
+from hardware.sweep import Frame, SweepPlan
+from models.errors import OutputError
+from models.height_map import HeightMap
+from models.language import _
+from models.methods import ReconstructionOptions
+
+
+class CaptureRun(QObject):
+    """Runs captures, one at a time. Outlives the panels that show it.
+
+    ``grown``: a newer height map (take it with :meth:`take`). ``finished``: the final map. ``captured``: path
+    of the complete file and its map, None where the reconstruction failed. ``told``: a sentence for the user.
+    """
+
+    started = Signal()
+    grown = Signal()
+    finished = Signal(object)
+    captured = Signal(object, object)
+    told = Signal(str)
+    failed = Signal(str, object)
+
+    def __init__(self, link: MicroscopeLink, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._link = link
+        self._map: GrowingMap | None = None
+        self._end: CaptureEnd | None = None
+        self._align = False
+        link.captureEnded.connect(self._on_capture_ended)
+
+    def start(self, plan: SweepPlan, folder: Path, sample: str, options: ReconstructionOptions) -> None:
+        """Capture ``plan`` into a new file in ``folder``."""
+        device = self._link.device
+        if device is None or self._link.busy:
+            return
+        try:
+            path = new_path(folder, sample)
+        except OutputError as error:
+            self.failed.emit("", error)
+            return
+        self.close()
+        self._end, self._align = None, options.align != "none"
+        self._map = growing = GrowingMap(
+            options,
+            frame_bytes=self._link.frame_bytes(),
+            pixel_um=device.pixel_um,
+            provenance={"file": path.name, "device": device.name},
+            parent=self,
+        )
+        growing.grown.connect(self.grown)
+        growing.finished.connect(self._on_map_finished)
+        growing.failed.connect(self._on_map_failed)
+        self.started.emit()
+
+        def take(frame: Frame) -> None:
+            growing.add(frame.image, frame.z_measured_um)
+
+        self._link.capture(plan, path, metadata={"sample": sample}, on_frame=take)
+
+    def take(self) -> HeightMap | None:
+        """The newest map, once."""
+        return self._map.take() if self._map is not None else None
+
+    def drift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Drift (n, 2) in px and magnification (n,) of the frames so far; None without alignment."""
+        if self._map is None or not self._align:
+            return None
+        return self._map.drift_px, self._map.magnification
+
+    def close(self) -> None:
+        """Give up the map that is growing, and wait for its thread."""
+        if self._map is not None:
+            self._map.abandon()
+            self._map = None
+
+    def _on_capture_ended(self, end: CaptureEnd) -> None:
+        self._end = end
+        if end.reason:
+            self.told.emit(_report(end))
+        if end.path is None:
+            self.close()
+            self.finished.emit(None)
+        elif self._map is not None:
+            self._map.finish()
+        else:  # the map failed on the way; the stack is there all the same
+            self.captured.emit(end.path, None)
+
+    def _on_map_finished(self, height_map: HeightMap) -> None:
+        self.finished.emit(height_map)
+        self._map = None
+        if self._end is not None and self._end.path is not None:
+            self.captured.emit(self._end.path, height_map)
+
+    def _on_map_failed(self, error: Exception) -> None:
+        self._map = None
+        self.finished.emit(None)
+        self.failed.emit("", error)
+        if self._end is not None and self._end.path is not None:
+            self.captured.emit(self._end.path, None)
+
+
+def new_path(folder: Path, sample: str) -> Path:
+    """A file name that is not taken: the sample's name and the time. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            _("The folder {path} cannot be made: {error}. Choose another one under File, Captures Folder.").format(
+                path=folder, error=error.strerror or error
+            )
+        ) from error
+    name = re.sub(r"[^\w.+-]+", "_", sample) or "stack"
+    stem = f"{name}_{datetime.now():%Y%m%d-%H%M%S}"
+    path, number = folder / f"{stem}.h5", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}.h5"
+    return path
+
+
+def _report(end: CaptureEnd) -> str:
+    """What an early end left behind."""
+    if end.path is None:
+        return _("Capture {reason} before there was anything to keep.").format(reason=end.reason)
+    return _("Capture {reason} after {n} of {total} frames. They are kept in {path}.").format(
+        reason=end.reason, n=end.frame_count, total=end.planned, path=end.path
+    )

@@ -1,0 +1,75 @@
+"""What is going on, in the status line: readings of the microscope, and the task that runs."""
+
+from PySide6.QtCore import QObject, QTimer
+
+from app.actions import Actions
+from app.capture.link import MicroscopeLink
+from app.status_line import StatusLine
+from app.workers import Worker
+from models.language import _
+
+READ_MS = 100
+
+
+class Tasks(QObject):
+    """Keeps the status line true. Of a device task and a computation at once the device task is shown."""
+
+    def __init__(
+        self, link: MicroscopeLink, worker: Worker, status: StatusLine, actions: Actions, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._link, self._worker, self._status, self._actions = link, worker, status, actions
+        link.busyChanged.connect(self._show)
+        link.deviceChanged.connect(self._show_device)
+        link.progressed.connect(self._show_device_progress)
+        worker.started.connect(self._show)
+        worker.ended.connect(self._show)
+        worker.progressed.connect(self._show_work_progress)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._read)
+        self._timer.start(READ_MS)
+        self._show_device()
+        self._show()
+
+    def cancel(self) -> None:
+        """End the task that is shown."""
+        if self._link.busy:
+            self._link.cancel()
+        else:
+            self._worker.cancel()
+
+    def _title(self) -> str:
+        return {
+            "": self._worker.title,
+            "connect": _("Connecting"),
+            "exposure": _("Setting the exposure"),
+            "focus": _("Focusing"),
+            "capture": _("Capturing"),
+        }[self._link.busy]
+
+    def _show(self) -> None:
+        title = self._title()
+        self._actions.enable(bool(title), "cancel")
+        if not title:
+            self._status.end_task()
+        elif title != self._status.task.text():
+            self._status.start_task(title)
+
+    def _show_device(self) -> None:
+        self._status.show_device(self._link.device.name if self._link.device else "")
+        self._read()
+
+    def _show_device_progress(self, done: int, total: int) -> None:
+        if self._link.busy:
+            self._status.show_progress(done, total)
+
+    def _show_work_progress(self, done: int, total: int) -> None:
+        if not self._link.busy:
+            self._status.show_progress(done, total)
+
+    def _read(self) -> None:
+        link = self._link
+        link.poll()
+        self._status.show_height(link.z_um)
+        exposure_ms = link.settings.exposure_ms if link.device else None
+        self._status.show_camera(exposure_ms, link.fps if link.live and not link.busy else None)
