@@ -26,6 +26,8 @@ MOST_STEPS = 12
 SETTLED_PX = 0.005
 NEWEST_WEIGHT = 0.5
 LEAST_CORRELATION = 0.2
+LEAST_SIDE_PX = 16
+"""Smaller frames show too little to be matched; they keep their place."""
 LARGEST_CHANGE = 0.2
 """From one frame to the next the magnification may change by this much and the picture move by this part of it."""
 
@@ -69,7 +71,7 @@ class Aligner:
 
     def align(self, frame: NDArray[Any], grey: NDArray[Any]) -> Aligned:
         """``frame`` (H, W[, 3]) brought onto the first one; ``grey`` (H, W) is its grey image."""
-        if self._mode == "none" or not self._maps:
+        if self._mode == "none" or not self._maps or min(grey.shape) < LEAST_SIDE_PX:
             self._maps.append(np.eye(2, 3))
             self._shape = grey.shape
             if self._mode != "none":

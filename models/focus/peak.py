@@ -11,11 +11,12 @@ A height is NaN only where nothing at all is known: the focus measure is zero in
 
 **Confidence** answers one question: how far does the peak rise above what noise does by chance? With
 ``others`` the mean measure of the other frames, the rise ``best - others`` is counted in units of the
-spread that noise gives the measure. That spread is the smaller of two estimates: that of white noise of
-the level ``others`` in this window, and the one seen between successive frames. The largest of N noise
-values rises by about sqrt(2 ln N) such units; from there the confidence goes from 0 towards 1: 0.25 at
-1 unit, below which the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame,
-or beside a frame that does not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
+spread that noise gives the measure. That spread is taken to be the one of white noise of the level
+``others`` in this window, or less where the curve is smooth: the second differences of noise have six times
+its variance, while a peak that is broad against the step hardly bends. The largest of N noise values rises
+by about sqrt(2 ln N) units; from there the confidence goes from 0 towards 1: 0.25 at 1 unit, below which
+the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or beside a frame that
+does not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ BROAD = (0.1, 0.2)
 """Mean fall of the log measure from the best frame to its neighbours: below the first value the second
 neighbours count fully, above the second not at all. Chosen on simulated and on real stacks: rules that use
 the second neighbours on narrow peaks, too, are pulled aside by the noise floor."""
+PRIOR_FRAMES = np.float32(2)
+"""How many frames' worth of evidence the estimate from white noise has against the bends of the curve."""
 HALF_CONFIDENCE_RISE = 3.0
 LEAST_CONFIDENCE = 0.25
 END_CONFIDENCE = 0.25
@@ -64,7 +67,7 @@ class PeakSearch:
         self.is_second_last = np.zeros(plane, np.uint8)  # or the one before
         self.index = np.zeros(plane, np.uint16)
         self.sum = np.zeros(plane, np.float32)
-        self.sum_of_squared_steps = np.zeros(plane, np.float32)
+        self.sum_of_squared_bends = np.zeros(plane, np.float32)
         self.all_in_focus = np.zeros(shape, dtype)
         self.frames_outside = np.zeros(plane, np.uint16)
 
@@ -101,9 +104,11 @@ class PeakSearch:
         cv2.copyTo(np.full(best.shape, index, np.uint16), is_better, self.index[rows])
         cv2.copyTo(image, is_better, self.all_in_focus[rows])
         cv2.accumulate(measure, self.sum[rows], mask=inside)
-        if index > 0:
-            both_inside = None if inside is None else inside & cv2.compare(last, 0, cv2.CMP_GE)
-            cv2.accumulateSquare(cv2.absdiff(measure, last), self.sum_of_squared_steps[rows], mask=both_inside)
+        if index > 1:
+            bend = cv2.add(cv2.scaleAdd(last, -2, measure), second_last)
+            if inside is not None:
+                bend[(inside == 0) | (last < 0) | (second_last < 0)] = 0
+            cv2.accumulateSquare(bend, self.sum_of_squared_bends[rows])
         second_last[...] = measure
 
     def peaks(self, rows: slice, z_um: NDArray[np.float64], relative_noise: float) -> Peaks:
@@ -116,15 +121,17 @@ class PeakSearch:
         height_um = interpolate(best, neighbours, index, z_um)
         rest = np.maximum(np.float32(count - 1) - self.frames_outside[rows], 1)
         others = (self.sum[rows] - best) / rest
-        seen = cv2.sqrt(self.sum_of_squared_steps[rows] * np.float32(0.5) / rest)
-        spread = np.minimum(others * np.float32(relative_noise), seen)
+        white = np.maximum(others * np.float32(relative_noise), np.float32(1e-12))
+        seen = cv2.sqrt((self.sum_of_squared_bends[rows] / (6 * white**2) + PRIOR_FRAMES) / (rest - 1 + PRIOR_FRAMES))
+        spread = white * np.minimum(seen, 1)
         by_chance = np.float32(np.sqrt(2 * np.log(count)))
         rise = np.maximum((best - others) - by_chance * spread, 0)
         confidence = rise / np.maximum(rise + np.float32(HALF_CONFIDENCE_RISE) * spread, np.finfo(np.float32).tiny)
         flags = np.where(confidence >= LEAST_CONFIDENCE, 0, Flag.NO_PEAK).astype(np.uint8)
         at_end = (index == 0) | (index == count - 1)
         flags[at_end] |= np.uint8(Flag.PEAK_AT_END)
-        outside = (np.minimum(*neighbours[0]) < 0) & ~at_end | (best < 0)
+        before, after = neighbours[0]
+        outside = (before < 0) | (after < 0) & (index < count - 1) | (best < 0)
         flags[outside] |= np.uint8(Flag.OUTSIDE)
         confidence[at_end | outside] *= np.float32(END_CONFIDENCE)
         height_um[best <= 0] = np.nan

@@ -32,11 +32,12 @@ HIGHEST_CONFIDENCE = 0.97
 def regularise(height_map: HeightMap, strength: float, step_um: float) -> HeightMap:
     """The map with weak pixels drawn to their confident neighbours, all of it within the range of the heights.
 
-    ``strength`` 1 leaves half of its own say to a pixel of confidence 0.25; 0 returns the map as it is.
+    ``strength`` 1 leaves half of its own say to a pixel of confidence 0.25; 0 returns the map as it is, and so
+    does a map of a single row or column.
     ``step_um`` is the distance between frames: a pixel moved by more is flagged SMOOTHED. Confidence stays
     that of the pixel's own peak; NaN stays NaN.
     """
-    if strength == 0:
+    if strength == 0 or min(height_map.shape) < 2:
         return height_map
     missing = np.isnan(height_map.height_um)
     own = np.where(missing, np.float32(0), height_map.height_um)
