@@ -26,6 +26,7 @@ from PySide6.QtWidgets import QWidget
 
 from app.surface.graphics import graphics
 from app.surface.height_item import HeightItem
+from app.surface.picking import first_hit, scene_height
 from app.surface.ticks import decimals, number, round_step, ticks
 
 DEFAULT_AZIMUTH, DEFAULT_ELEVATION = -62.0, 38.0
@@ -373,10 +374,6 @@ class SurfaceScene(GLViewWidget):
         viewport = self.getViewport()
         return self.projectionMatrix(viewport, viewport) * self.viewMatrix()
 
-    def _scene_z(self, height: NDArray[np.float32] | float) -> NDArray[np.float32]:
-        middle, scale = self.item.lift
-        return (np.clip(height, *self.item.clamp) - middle) * scale
-
     def _on_surface(self, row: float, column: float) -> QPointF | None:
         """Where pixel (row, column) of the height map is drawn; None in a hole or outside."""
         if self.heights is None:
@@ -388,7 +385,7 @@ class SurfaceScene(GLViewWidget):
             return None
         width, height = self.item.extent
         x, y = (grid_column / (columns - 1) - 0.5) * width, (0.5 - grid_row / (rows - 1)) * height
-        return self.to_screen(x, y, float(self._scene_z(float(self.heights[nearest]))))
+        return self.to_screen(x, y, float(scene_height(self.heights[nearest], self.item.clamp, self.item.lift)))
 
     def pixel_at(self, position: QPointF) -> Pixel | None:
         """Row and column of the height map seen at ``position``: where the line of sight first meets the surface."""
@@ -402,26 +399,8 @@ class SurfaceScene(GLViewWidget):
         near, far = (
             np.array(inverse.map(QVector3D(x, y, depth)).toTuple(), dtype=np.float64) for depth in (-1.0, 0.999)
         )
-        direction = far - near
-        if abs(direction[2]) < 1e-9:
-            return None
-        low, high = (float(self._scene_z(value)) for value in self.item.clamp)
-        start, end = sorted((height - near[2]) / direction[2] for height in (low - 1e-3, high + 1e-3))
-        rows, columns = self.heights.shape
-        # Two samples per cell on the longest way through the slab between the lowest and the highest point.
-        t = np.linspace(max(start, 0.0), end, 2 * (rows + columns))
-        points = near + t[:, None] * direction
-        width, height = self.item.extent
-        column = np.rint((points[:, 0] / width + 0.5) * (columns - 1)).astype(np.intp)
-        row = np.rint((0.5 - points[:, 1] / height) * (rows - 1)).astype(np.intp)
-        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        surface = np.full(t.size, -np.inf)
-        surface[inside] = np.nan_to_num(self._scene_z(self.heights[row[inside], column[inside]]), nan=-np.inf)
-        hits = np.flatnonzero(points[:, 2] <= surface)
-        if hits.size == 0:
-            return None
-        first = hits[0]
-        return float(row[first] * self.cell_pixels), float(column[first] * self.cell_pixels)
+        hit = first_hit(near, far, self.heights, self.item.extent, self.item.clamp, self.item.lift)
+        return None if hit is None else (float(hit[0] * self.cell_pixels), float(hit[1] * self.cell_pixels))
 
 
 def _centred(painter: QPainter, center: QPointF, text: str) -> None:
