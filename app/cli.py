@@ -1,5 +1,6 @@
 """The command line: ``reliefscope --help`` is the map. Without a command it opens the window."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from models.schema import software_version
 _CommandLineError = typer.BadParameter.__mro__[2]
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +100,17 @@ def _open_window(words: list[str]) -> int:
                     word=word
                 )
             )
-    from app.main_window import run
+    # Without this, Qt ends the process with a core dump.
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in _DISPLAYS):
+        raise ReliefscopeError(
+            _("There is no display to open the window on. The commands need none: 'reliefscope --help' lists them.")
+        )
+    try:
+        from app.main_window import run
+    except ImportError as error:
+        if (error.name or "").startswith(("app", "hardware", "models")):
+            raise
+        raise ReliefscopeError(_("The window cannot be opened: {reason}.").format(reason=error)) from error
 
     return int(run([str(Path(word).absolute()) for word in words]))
 

@@ -53,7 +53,7 @@ def _opened(path: Path, mode: str, patience_s: float) -> h5py.File:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return h5py.File(path, mode)
+            return h5py.File(path, mode, rdcc_nbytes=0)  # a chunk is a whole frame: a cache only copies it
         except FileNotFoundError:
             raise InputError(_("There is no file {path}.").format(path=path)) from None
         except OSError as error:

@@ -141,7 +141,8 @@ class StackWriter:
     def close(self) -> None:
         """Release the file; does not complete it."""
         _being_captured.discard(self.path)
-        with contextlib.suppress(OSError):  # every frame is flushed already; a lost disk has been reported
+        # Every frame is flushed already, and a lost disk has been reported.
+        with contextlib.suppress(OSError, RuntimeError):
             self._file.close()
 
     def __enter__(self) -> Self:
@@ -246,7 +247,7 @@ def write_stack(
     n = len(stack)
     check_writable(path)
     check_space(path, math.prod(stack.frames.shape) * stack.frames.dtype.itemsize + _STRUCTURE_BYTES)
-    with replacing(path) as temporary, h5py.File(temporary, "x") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "x", rdcc_nbytes=0) as file:
         stamp(file)
         shape, dtype = tuple(stack.frames.shape), np.dtype(stack.frames.dtype)
         group = create_stack(file, shape, dtype, stack.pixel_um, stack.optics, stack.z_unit, stack.metadata)
@@ -269,7 +270,7 @@ def compress(path: str | Path, progress: Progress | None = None, cancel: threadi
     """
     path = Path(path).absolute()
     open_stack(path)
-    with replacing(path) as temporary, open_sample(path) as source, h5py.File(temporary, "x") as target:
+    with replacing(path) as temporary, open_sample(path) as source, h5py.File(temporary, "x", rdcc_nbytes=0) as target:
         old = source["stack"]
         n = _count_captured(old["z_um"][:])
         for name, value in source.attrs.items():

@@ -145,6 +145,8 @@ def register(cli: typer.Typer) -> None:
                     truth=truth, a=_size(known.shape), b=_size(stack.image_shape)
                 )
             )
+        if known.z_unit == "um" and stack.z_unit == "frame":
+            raise InputError(_("The known heights are in micrometres: give the step of the stack with --step-um."))
         height_map, seconds = _reconstruct(stack, options)
         result = compare(height_map, known.height_um, step_um=stack.step_um, confidence_above=confidence_above)
         summary = _summary(input_path, stack, height_map, seconds)

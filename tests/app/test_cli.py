@@ -206,12 +206,27 @@ def test_language_of_messages(capsys, monkeypatch, tmp_path):
 
 def test_files_open_in_the_window(capsys, monkeypatch, stack):
     opened = []
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setitem(sys.modules, "app.main_window", type(sys)("app.main_window"))
     sys.modules["app.main_window"].run = lambda paths, demo=False: opened.append(paths) or 0
     assert run(capsys)[0] == 0
     assert run(capsys, stack)[0] == 0
     assert opened == [[], [str(stack)]]
     refuse(capsys, "reconstrct", says="neither a command nor a file")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
+def test_without_a_display_the_window_is_refused_in_words(capsys, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    refuse(capsys, says="no display")
+
+
+def test_known_heights_in_another_unit_are_refused(capsys, stack, tmp_path):
+    run(capsys, "reconstruct", stack, "--step-um", 2, "--out", tmp_path / "truth.tif")
+    refuse(capsys, "evaluate", stack, "--truth", tmp_path / "truth.tif", says="--step-um")
+    code, out, _err = run(capsys, "evaluate", stack, "--step-um", 2, "--truth", tmp_path / "truth.tif", "--json")
+    assert (code, json.loads(out)["mean_absolute_error"]) == (0, 0.0)
 
 
 # ---------------------------------------------------------------- bad input
