@@ -72,8 +72,9 @@ def hill_shade(height_um: NDArray[np.float32], pixel_um: float | None) -> NDArra
     if not known.any():
         return np.ones_like(height_um)
     heights = np.where(known, height_um, np.nanmedian(height_um)).astype(np.float32)
+    heights = cv2.GaussianBlur(heights, (0, 0), 0.8)  # single pixels of noise would shade as strongly as edges
     down, right = np.gradient(heights, pixel_um or 1.0) if min(heights.shape) > 1 else (0 * heights, 0 * heights)
-    unsafe = cv2.dilate((~known).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    unsafe = cv2.dilate((~known).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     steep = float(np.percentile(np.hypot(down, right)[~unsafe], 90)) if not unsafe.all() else 0.0
     if steep <= 0:
         return np.ones_like(height_um)
@@ -112,7 +113,7 @@ def _content(height_map: HeightMap, style: PictureStyle) -> tuple[NDArray[np.uin
     pixels = colourise(heights, style.colour_map, low, high)
     if style.hill_shade:
         shade = hill_shade(heights, height_map.pixel_um)[..., None]
-        pixels = np.clip(pixels * (0.3 + 0.7 * shade), 0, 255).astype(np.uint8)
+        pixels = np.clip(pixels * (0.4 + 0.6 * shade), 0, 255).astype(np.uint8)
     finite = heights[np.isfinite(heights)]
     colours = _Colours(
         low,
