@@ -145,6 +145,10 @@ class DisplayPanel(QWidget):
         if self.auto_exaggeration.isChecked():
             self.exaggeration.show_value(factor)
 
+    def set_is_scaled(self, is_scaled: bool) -> None:
+        """Whether x, y and z are all in micrometres: only then is the stretch a true factor."""
+        self.exaggeration.setSuffix(" ×" if is_scaled else "")
+
     def show_range(self, low: float, high: float, unit: str) -> None:
         """The range that the view chose; shown while the choice is automatic."""
         digits = min(4, decimals(round_step(high - low, 10)) + 1)

@@ -77,7 +77,9 @@ class FocusCurvePlot(QWidget):
         self._rest.stop()
         self._blank()
         self._title.setText(
-            _("Focus curve") if self._stack is not None else _("Focus curve: needs the stack of this height map")
+            _("Focus curve: point at a pixel")
+            if self._stack is not None
+            else _("Focus curve: needs the stack of this height map")
         )
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

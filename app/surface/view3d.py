@@ -347,8 +347,10 @@ def _clamp(z: NDArray[np.float32], low: float, high: float) -> tuple[float, floa
 
 
 def _round_down(value: float) -> float:
-    """The largest 1-2-5 number that is not above ``value``: an exaggeration that can be read and does not flicker."""
+    """The largest short number that is not above ``value``: an exaggeration that can be read and does not flicker."""
     if not (value > 0 and np.isfinite(value)):
         return 1.0
     decade = 10.0 ** np.floor(np.log10(value))
-    return float(max(factor * decade for factor in (1.0, 2.0, 5.0) if factor * decade <= value * 1.000001))
+    return float(
+        max(factor * decade for factor in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if factor * decade <= value * 1.000001)
+    )

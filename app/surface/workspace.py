@@ -224,6 +224,7 @@ class SurfaceWorkspace(QStackedWidget):
         self._place_line(height_map)
         self._show_image()
         if height_map is not None:
+            self.display.set_is_scaled(height_map.pixel_um is not None and height_map.z_unit == "um")
             self.display.show_exaggeration(self.view.exaggeration)
             self._show_range(*self._shown_range())
 

@@ -92,6 +92,7 @@ def test_a_map_without_its_stack_works_too(workspace):
     assert workspace.tabs.tabData(workspace.tabs.currentIndex()) == "height"
     assert not workspace.tabs.isTabVisible(3)
     assert not workspace.reconstruction.start.isEnabled()
+    assert workspace.display.exaggeration.suffix() == ""
     hover(workspace, 5, 5)
     assert workspace.readout.text("x") == "5 px"
 
@@ -227,6 +228,7 @@ def test_display_controls_reach_the_views_and_show_what_was_chosen(filled, qtbot
     assert filled.display.low.value() == pytest.approx(low, abs=0.1)
     assert filled.display.high.value() == pytest.approx(high, abs=0.1)
     assert filled.display.low.suffix() == " µm"
+    assert filled.display.exaggeration.suffix() == " ×"
     assert filled.display.exaggeration.value() == pytest.approx(filled.view.exaggeration)
     QTest.mouseClick(
         filled.display.auto_range, Qt.MouseButton.LeftButton, pos=filled.display.auto_range.rect().center()
