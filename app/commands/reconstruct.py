@@ -92,10 +92,13 @@ def register(cli: typer.Typer) -> None:
             str, typer.Option("--colour-map", help=_("Colours of a .png, such as viridis or cividis."))
         ] = "viridis",
         hill_shade: Annotated[bool, typer.Option("--hill-shade", help=_("Light a .png from the upper left."))] = False,
+        mark_uncertain: Annotated[
+            bool, typer.Option("--mark-uncertain", help=_("Hatch heights without a focus peak inside the stack."))
+        ] = False,
         as_json: Json = False,
     ) -> None:
         options = _options(method, window, align, regularisation)
-        style = _picture_style(show, colour_map, hill_shade)
+        style = replace(_picture_style(show, colour_map), hill_shade=hill_shade, mark_uncertain=mark_uncertain)
         stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
         _check_outputs(out, input_path, stack, with_stack=with_stack)
         height_map, seconds = _reconstruct(stack, options)
@@ -170,13 +173,13 @@ def _options(method: str, window: int | None, align: str, regularisation: float 
         ) from None
 
 
-def _picture_style(show: str, colour_map: str, hill_shade: bool) -> PictureStyle:
+def _picture_style(show: str, colour_map: str) -> PictureStyle:
     lut(colour_map)
     if show not in CONTENTS:
         raise InputError(
             _("--show {value} cannot be used; choose {names}.").format(value=show, names=", ".join(CONTENTS))
         )
-    return PictureStyle(content=cast(Content, show), colour_map=colour_map, hill_shade=hill_shade)
+    return PictureStyle(content=cast(Content, show), colour_map=colour_map)
 
 
 def _check_outputs(outputs: list[Path], input_path: Path, stack: FocalStack, *, with_stack: bool) -> None:

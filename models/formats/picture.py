@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from models.colour_maps import COLOUR_MAPS, MISSING_RGB, colourise, robust_range
+from models.colour_maps import COLOUR_MAPS, MISSING_RGB, colourise, lut, robust_range
 from models.errors import InputError
-from models.height_map import HeightMap
+from models.height_map import Flag, HeightMap
 from models.language import _
 
 Content = Literal["height", "confidence", "all-in-focus"]
@@ -31,6 +31,7 @@ class PictureStyle:
     """What a picture shows. ``low`` and ``high``: the ends of the colours, by default without the 0.5 % outliers.
 
     ``hill_shade`` adds light from the upper left, which shows shape that colour alone hides.
+    ``mark_uncertain`` hatches heights whose focus peak is missing or lies on the first or last frame.
     """
 
     content: Content = "height"
@@ -38,6 +39,7 @@ class PictureStyle:
     low: float | None = None
     high: float | None = None
     hill_shade: bool = False
+    mark_uncertain: bool = False
 
 
 def write_picture(height_map: HeightMap, path: Path, style: PictureStyle) -> None:
@@ -49,9 +51,16 @@ def draw_picture(height_map: HeightMap, style: PictureStyle) -> Image.Image:
     """The picture with its legend. Small maps are enlarged by a whole factor, without smoothing."""
     pixels, colours = _content(height_map, style)
     factor = max(1, math.ceil(_SMALLEST_SIDE_PX / max(height_map.shape)))
-    pixels = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
     pixel_um = None if height_map.pixel_um is None else height_map.pixel_um / factor
-    return _Sheet(pixels, pixel_um, colours, style.colour_map).draw()
+    uncertain = None
+    if style.mark_uncertain and style.content == "height":
+        flagged = height_map.has_flag(Flag.PEAK_AT_END | Flag.NO_PEAK) & np.isfinite(height_map.height_um)
+        uncertain = _enlarged(flagged, factor) if flagged.any() else None
+    return _Sheet(_enlarged(pixels, factor), pixel_um, colours, style.colour_map, uncertain).draw()
+
+
+def _enlarged(image: NDArray[Any], factor: int) -> NDArray[Any]:
+    return np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
 
 
 def nice_step(span: float, most: int) -> float:
@@ -137,7 +146,12 @@ class _Sheet:
     """Lays out one picture: the map, the colour bar on its right, the scale bar below it."""
 
     def __init__(
-        self, pixels: NDArray[np.uint8], pixel_um: float | None, colours: _Colours | None, colour_map: str
+        self,
+        pixels: NDArray[np.uint8],
+        pixel_um: float | None,
+        colours: _Colours | None,
+        colour_map: str,
+        uncertain: NDArray[np.bool_] | None,
     ) -> None:
         self._pixels, self._pixel_um = pixels, pixel_um
         self._colours, self._colour_map = colours, colour_map
@@ -147,12 +161,16 @@ class _Sheet:
         assert isinstance(font, ImageFont.FreeTypeFont)  # every Pillow wheel has FreeType
         self._font = font
         self._line = max(1, round(self._em / 14))
+        self._uncertain = uncertain
+        if uncertain is not None:
+            self._pixels = np.where((uncertain & self._hatch(uncertain.shape))[..., None], np.uint8(255), pixels)
 
     def draw(self) -> Image.Image:
         em = self._em
         margin = round(1.6 * em)
         legend_width = self._legend_width()
-        has_footer = self._pixel_um is not None or (self._colours is not None and self._colours.has_missing)
+        explained = self._explained()
+        has_footer = self._pixel_um is not None or bool(explained)
         footer_height = round(2.6 * em) if has_footer else 0
         sheet = Image.new(
             "RGB",
@@ -166,9 +184,26 @@ class _Sheet:
         baseline = margin + self._height + round(1.2 * em)
         if self._pixel_um is not None:
             self._draw_scale_bar(pen, sheet, margin, baseline, self._pixel_um)
-        if self._colours is not None and self._colours.has_missing:
-            self._draw_missing(pen, sheet, margin + self._width, baseline)
+        right = margin + self._width
+        for label, swatch in explained:
+            right = self._draw_explanation(sheet, label, swatch, right, baseline)
         return sheet
+
+    def _hatch(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Thin diagonal lines, wide enough apart to leave the colours readable."""
+        row, column = np.ogrid[: shape[0], : shape[1]]
+        return np.asarray((row + column) % max(5, round(0.75 * self._em)) < self._line)
+
+    def _explained(self) -> list[tuple[str, NDArray[np.uint8]]]:
+        """Labels and sample patches of what is no plain height, the rightmost first."""
+        size = round(0.9 * self._em)
+        patches = []
+        if self._colours is not None and self._colours.has_missing:
+            patches.append(("missing", np.full((size, size, 3), MISSING_RGB, np.uint8)))
+        if self._uncertain is not None:
+            plain = np.full((size, size, 3), lut(self._colour_map)[100], np.uint8)
+            patches.append(("uncertain", np.where(self._hatch((size, size))[..., None], np.uint8(255), plain)))
+        return patches
 
     def _legend_width(self) -> int:
         if self._colours is None:
@@ -226,14 +261,14 @@ class _Sheet:
         label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
         self._write(sheet, label, x + length_px + round(0.7 * self._em), middle)
 
-    def _draw_missing(self, pen: ImageDraw.ImageDraw, sheet: Image.Image, right: int, y: int) -> None:
-        label = "no height" if self._colours is not None and self._colours.unit != "confidence" else "none"
+    def _draw_explanation(self, sheet: Image.Image, label: str, patch: NDArray[np.uint8], right: int, y: int) -> int:
+        """Patch and label that end at ``right``; returns where the next one may end."""
         middle = y + round(0.5 * self._em)
         text_x = right - round(self._font.getlength(label))
         self._write(sheet, label, text_x, middle, _QUIET)
-        size = round(0.9 * self._em)
-        left = text_x - round(0.5 * self._em) - size
-        pen.rectangle((left, middle - size // 2, left + size - 1, middle - size // 2 + size - 1), MISSING_RGB)
+        left = text_x - round(0.5 * self._em) - int(patch.shape[1])
+        sheet.paste(Image.fromarray(patch), (left, middle - patch.shape[0] // 2))
+        return left - round(1.5 * self._em)
 
     def _write(self, sheet: Image.Image, text: str, x: float, middle: float, ink: tuple[int, int, int] = _INK) -> None:
         """Text from ``x`` to the right, centred on ``middle``. Pillow's own font has no µ: a u gets its tail here."""

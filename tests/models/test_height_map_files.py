@@ -18,7 +18,7 @@ from models.errors import InputError, OutputError
 from models.focal_stack import FocalStack
 from models.formats import MAP_SUFFIXES, PictureStyle, check_output, read_height_map, write_height_map
 from models.formats.mesh import triangulate
-from models.height_map import HeightMap
+from models.height_map import Flag, HeightMap
 from models.storage import open_stack, write_stack
 
 heights = hnp.arrays(
@@ -286,6 +286,20 @@ def test_missing_pixels_are_grey_and_explained(tmp_path):
     assert len(find(whole, np.array([60, 60, 60]))) < 50
     assert len(find(holed, np.array([60, 60, 60]))) > 100 * 200  # the hole and the sample in the legend
     assert holed.shape[0] > whole.shape[0]
+
+
+def test_uncertain_heights_are_hatched_and_explained(tmp_path):
+    height = ramp(500, 600)
+    flags = np.zeros(height.shape, np.uint8)
+    flags[:, 300:] = Flag.PEAK_AT_END
+    known = HeightMap(height, np.ones_like(height), flags, z_unit="frame")
+    plain, marked = (picture(tmp_path, known, mark_uncertain=mark) for mark in (False, True))
+    top, left = np.argwhere((plain != 255).any(axis=2))[0]
+    shown = marked[top : top + 500, left : left + 600].astype(int)
+    changed = (shown != plain[top : top + 500, left : left + 600]).any(axis=2)
+    assert not changed[:, :300].any()
+    assert 0.08 < changed[:, 300:].mean() < 0.4
+    assert marked.shape[0] > plain.shape[0]
 
 
 def test_hill_shading_lights_the_upper_left(tmp_path):
