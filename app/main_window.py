@@ -7,7 +7,6 @@ from PySide6.QtCore import QByteArray, QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
-    QFileDialog,
     QMainWindow,
     QMessageBox,
     QStackedWidget,
@@ -22,12 +21,13 @@ from app.capture.demo import Demo, demo_settings
 from app.capture.link import MicroscopeLink
 from app.capture.run import CaptureRun
 from app.capture.workspace import CaptureWorkspace
-from app.dialogs import AboutDialog, ExportDialog, ShortcutsDialog
+from app.dialogs import AboutDialog, ShortcutsDialog
 from app.document import Document
+from app.files import Files
 from app.inspection.workspace import InspectWorkspace
 from app.labeling.workspace import LabelWorkspace
 from app.menus import Menus
-from app.opening import Opening, can_open, check_can_open
+from app.opening import Opening, can_open
 from app.palette import Palette
 from app.scale_bar import ScaleBar
 from app.settings import Settings, load_settings, log_folder, save_settings
@@ -39,7 +39,6 @@ from app.top_bar import TopBar
 from hardware.camera import CameraError
 from hardware.stage import StageError
 from models.errors import ReliefscopeError
-from models.formats import STACK_SUFFIXES
 from models.height_map import HeightMap
 from models.language import _, use_language
 from models.methods import ReconstructionOptions
@@ -75,7 +74,7 @@ class MainWindow(QMainWindow):
         self._listen()
         self._restore_geometry()
         self.show_workspace(self.settings.workspace)
-        self._look_for_interrupted()
+        self.files.look_for_interrupted()
 
     # --- building
 
@@ -97,6 +96,10 @@ class MainWindow(QMainWindow):
         ):
             self._pages.addWidget(page)
         self.bars = Bars()
+        self.files = Files(self.opening, self.document, self.settings, self.bars, self)
+        self.files.opening_begun.connect(lambda: self.show_workspace("surface"))
+        self.files.failed.connect(lambda error: self.show_error("", error))
+        self.files.captures_folder_changed.connect(self._on_captures_folder_changed)
         self.scale_bar = ScaleBar()
         self.status = StatusLine(actions["cancel"])
         self.status.watch_disk(self.settings.captures_folder)
@@ -129,11 +132,11 @@ class MainWindow(QMainWindow):
         for name in WORKSPACES:
             actions[name].triggered.connect(lambda _on=True, name=name: self.show_workspace(name))
         actions.connect_to(
-            open=self.choose_file,
-            open_folder=self.choose_folder,
-            export=self.export,
-            close=self.close_document,
-            captures_folder=self.choose_captures_folder,
+            open=self.files.choose_file,
+            open_folder=self.files.choose_folder,
+            export=self.files.export,
+            close=self.files.close_stack,
+            captures_folder=self.files.choose_captures_folder,
             quit=self.close,
             light_theme=self.set_light_theme,
             full_screen=lambda on: self.showFullScreen() if on else self.showNormal(),
@@ -141,7 +144,7 @@ class MainWindow(QMainWindow):
             stop=self.stop,
             release=self.link.release,
             cancel=self.tasks.cancel,
-            snapshot=self.save_picture,
+            snapshot=self._save_picture,
             auto_contrast=self._remember_auto_contrast,
             reconstruct=self.opening.reconstruct,
             set_scale=self.show_scale_bar,
@@ -202,10 +205,11 @@ class MainWindow(QMainWindow):
         for action in self.actions():
             self.removeAction(action)
         self.surface.close_threads()
-        old, old_actions = self.takeCentralWidget(), self.actions_by_name
+        old, old_actions, old_files = self.takeCentralWidget(), self.actions_by_name, self.files
         self._build()
         old.deleteLater()
         old_actions.deleteLater()
+        old_files.deleteLater()
         self.capture.stack.set_value(setup)
         self.capture.sample.setText(sample)
         self.show_workspace(self.settings.workspace)
@@ -230,63 +234,9 @@ class MainWindow(QMainWindow):
 
     # --- files
 
-    def choose_file(self) -> None:
-        patterns = " ".join(f"*{suffix}" for suffix in sorted(STACK_SUFFIXES))
-        name, _filter = QFileDialog.getOpenFileName(
-            self, _("Open Stack"), self._last_folder(), _("Stacks ({patterns})").format(patterns=patterns)
-        )
-        if name:
-            self.open_path(Path(name))
-
-    def choose_folder(self) -> None:
-        if name := QFileDialog.getExistingDirectory(self, _("Open a Folder of Images"), self._last_folder()):
-            self.open_path(Path(name))
-
     def open_path(self, path: Path) -> None:
         """Open a folder or file as a stack, in the background."""
-        try:
-            check_can_open(path)
-        except ReliefscopeError as error:
-            self.show_error("", error)
-            return
-        self.opening.open(path.absolute())
-        self.show_workspace("surface")
-
-    def close_document(self) -> None:
-        self.opening.worker.cancel()
-        self.document.close()
-
-    def export(self) -> None:
-        height_map, path = self.document.height_map, self.document.path
-        if height_map is None:
-            return
-        start = path or self.settings.captures_folder / "height"
-        calibrated = height_map.z_unit == "um" and height_map.pixel_um is not None
-        dialog = ExportDialog(self, start, calibrated=calibrated)
-        dialog.chosen.connect(lambda chosen, options: self.opening.export(chosen, **options))
-        dialog.open()
-
-    def save_picture(self) -> None:
-        """The live picture as the camera delivered it."""
-        picture = self.capture.live.picture
-        if picture is None:
-            return
-        start = str(self.settings.captures_folder / "picture.tif")
-        name, _filter = QFileDialog.getSaveFileName(self, _("Save Picture"), start, "TIFF (*.tif *.tiff);;PNG (*.png)")
-        if name:
-            self.opening.save_picture(Path(name), picture.image)
-
-    def choose_captures_folder(self) -> None:
-        start = str(self.settings.captures_folder)
-        if name := QFileDialog.getExistingDirectory(self, _("Folder for Captures"), start):
-            self.settings.captures_folder = Path(name)
-            self.status.watch_disk(self.settings.captures_folder)
-            self.capture.stack.refresh_summary()
-            self._look_for_interrupted()
-
-    def _last_folder(self) -> str:
-        recent = self.settings.recent_files
-        return str(Path(recent[0]).parent) if recent else str(Path.home())
+        self.files.open_path(path)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if any(url.isLocalFile() and can_open(Path(url.toLocalFile())) for url in event.mimeData().urls()):
@@ -298,23 +248,14 @@ class MainWindow(QMainWindow):
             event.acceptProposedAction()
             self.open_path(next((path for path in paths if can_open(path)), paths[0]))
 
-    def _look_for_interrupted(self) -> None:
-        self.opening.find_interrupted(self.settings.captures_folder, self._offer_recovery)
+    def _on_captures_folder_changed(self) -> None:
+        self.status.watch_disk(self.settings.captures_folder)
+        self.capture.stack.refresh_summary()
+        self.files.look_for_interrupted()
 
-    def _offer_recovery(self, paths: list[Path]) -> None:
-        for path in paths:
-            self.bars.show_look(
-                "",
-                _("The capture {name} was interrupted. The frames that reached the disk can be recovered.").format(
-                    name=path.name
-                ),
-                (_("Recover"), lambda path=path: self._recover(path)),
-                (_("Later"), lambda: None),
-            )
-
-    def _recover(self, path: Path) -> None:
-        self.opening.recover(path)
-        self.show_workspace("surface")
+    def _save_picture(self) -> None:
+        if (picture := self.capture.live.picture) is not None:
+            self.files.save_picture(picture.image)
 
     # --- what happened
 

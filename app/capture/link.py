@@ -9,53 +9,26 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
+from app.capture.device import Device, apply_what_fits, auto_exposure, describe, what_is_kept
 from app.capture.picture import LivePicture, SteadyLevels, look_at, white_of
 from app.workers import Courier, DeviceThread, Latest
 from hardware.autofocus import autofocus
-from hardware.camera import CameraError, CameraRanges, CameraSettings
+from hardware.camera import CameraError, CameraSettings
 from hardware.profile import Microscope, load_profile, open_microscope
 from hardware.stage import StageError, StageStopped
 from hardware.sweep import Estimate, Frame, SweepPlan, capture
-from models.errors import Cancelled, ReliefscopeError
-from models.focal_stack import Optics
+from models.errors import Cancelled
 from models.language import _
-from models.storage import frames_written, recover
 
 log = logging.getLogger(__name__)
 
 POSITION_EVERY_S = 0.1
 DISPLAY_EVERY_S = 1 / 60
-EXPOSURE_AIM, EXPOSURE_CLIPPED, EXPOSURE_TRIES = 0.85, 0.001, 6
-
-
-@dataclass(frozen=True)
-class Device:
-    """What the window needs to know about the connected microscope."""
-
-    profile: str
-    name: str
-    stage_name: str
-    camera_name: str
-    limits_um: tuple[float, float]
-    ranges: CameraRanges
-    pixel_um: float | None
-    optics: Optics | None
-
-
-@dataclass(frozen=True)
-class CaptureEnd:
-    """How a capture ended: the file (None where no frame was kept), frames kept, and why it ended early."""
-
-    path: Path | None
-    frame_count: int
-    planned: int
-    reason: str = ""
 
 
 class MicroscopeLink(QObject):
@@ -106,18 +79,14 @@ class MicroscopeLink(QObject):
             microscope = open_microscope(load_profile(profile_name))
             try:
                 if settings is not None:
-                    _apply_what_fits(microscope, settings)
-                axis, camera = microscope.axis, microscope.camera
-                device = Device(
-                    profile_name, _(microscope.profile.title), axis.name, camera.name, axis.limits_um, camera.ranges,
-                    microscope.pixel_um, microscope.optics,
-                )  # fmt: skip
-                z_um = axis.position_um()
+                    apply_what_fits(microscope, settings)
+                device = describe(profile_name, microscope)
+                z_um = microscope.axis.position_um()
             except BaseException:
                 microscope.close()
                 raise
             tell(self._on_opened, microscope, device)
-            tell(self._on_applied, camera.settings)
+            tell(self._on_applied, microscope.camera.settings)
             tell(self._on_position, z_um)
 
         self._run("connect", job)
@@ -195,22 +164,8 @@ class MicroscopeLink(QObject):
             return
 
         def job() -> None:
-            camera = microscope.camera
-            low, high = camera.ranges.exposure_ms
-            for _try in range(EXPOSURE_TRIES):
-                settings = camera.settings
-                white = white_of(camera.dtype, settings.bit_depth)
-                picture = look_at(camera.snap().image, white, SteadyLevels(), time_s=0.0, z_um=None)
-                brightest = picture.levels[1] / white
-                clipped = picture.clipped > EXPOSURE_CLIPPED
-                if not clipped and abs(brightest - EXPOSURE_AIM) < 0.05:
-                    break
-                factor = 0.5 if clipped else EXPOSURE_AIM / max(brightest, 0.05)
-                exposure_ms = min(max(settings.exposure_ms * factor, low), high)
-                if exposure_ms == settings.exposure_ms:
-                    break
-                camera.apply(settings.model_copy(update={"exposure_ms": exposure_ms}))
-            self._courier.send(self._on_applied, camera.settings)
+            auto_exposure(microscope.camera)
+            self._courier.send(self._on_applied, microscope.camera.settings)
 
         self._run("exposure", job)
 
@@ -324,7 +279,7 @@ class MicroscopeLink(QObject):
             except Exception as failure:
                 reason, error = _("ended by a fault"), failure
             finally:
-                self._courier.send(self.captureEnded.emit, _what_is_kept(path, plan.frame_count, reason))
+                self._courier.send(self.captureEnded.emit, what_is_kept(path, plan.frame_count, reason))
             if error is not None:
                 raise error
 
@@ -434,25 +389,3 @@ class MicroscopeLink(QObject):
 
 def _family(error: Exception) -> type[Exception]:
     return next((kind for kind in (CameraError, StageError) if isinstance(error, kind)), Exception)
-
-
-def _apply_what_fits(microscope: Microscope, settings: CameraSettings) -> None:
-    """Remembered settings from another camera may be out of range: then the camera keeps its own."""
-    try:
-        microscope.camera.apply(settings)
-    except CameraError as error:
-        log.info("The remembered camera settings do not fit: %s", error)
-
-
-def _what_is_kept(path: Path, planned: int, reason: str) -> CaptureEnd:
-    """After an early end the frames on disk become a regular, shorter stack."""
-    if not reason:
-        return CaptureEnd(path, planned, planned)
-    try:
-        kept = frames_written(path)[0] if path.exists() else 0
-        if kept >= 2:
-            recover(path)
-    except ReliefscopeError as error:
-        log.warning("The frames in %s could not be made a regular stack: %s", path, error)
-        kept = 0
-    return CaptureEnd(path if kept >= 2 else None, kept, planned, reason)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QObject, Signal
 
+from app.capture.device import CaptureEnd
 from app.capture.growing_map import GrowingMap
-from app.capture.link import CaptureEnd, MicroscopeLink
+from app.capture.link import MicroscopeLink
 from hardware.sweep import Frame, SweepPlan
 from models.errors import OutputError
 from models.height_map import HeightMap

@@ -66,6 +66,7 @@ class StagePanel(QWidget):
         for index, name in enumerate(STEP_ACTIONS):
             actions[name].triggered.connect(lambda _on, index=index: self.choose_step(index))
         actions[STEP_ACTIONS[step]].setChecked(True)
+        actions["go_to"].changed.connect(lambda: self.go_to.setEnabled(actions["go_to"].isEnabled()))
         actions["go_to"].triggered.connect(self._focus_go_to)
 
     @property

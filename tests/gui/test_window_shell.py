@@ -183,7 +183,7 @@ def test_recent_files_are_offered_newest_first(qtbot, window: MainWindow, folder
     entries = window.menus.recent.actions()
     assert [entry.text() for entry in entries] == [str(folder), "/nowhere/old.h5"]
     assert not entries[1].isEnabled()
-    window.close_document()
+    window.files.close_stack()
     entries[0].trigger()
     opened(qtbot, window)
 
@@ -245,7 +245,7 @@ def test_export_by_dialog(qtbot, window: MainWindow, folder: Path, tmp_path: Pat
 def test_meshes_need_a_scale(qtbot, window: MainWindow, folder: Path) -> None:
     window.open_path(folder)
     opened(qtbot, window)
-    window.export()
+    window.files.export()
     dialog = window.findChild(ExportDialog)
     enabled = {
         dialog.list.item(row).data(Qt.ItemDataRole.UserRole): bool(
@@ -349,7 +349,7 @@ def test_language_switches_at_once_and_keeps_what_is_open(qtbot, window: MainWin
     window.set_language("zh_CN")
     assert window.settings.language == "zh_CN"
     assert window.document.height_map is height_map
-    assert not window.surface.image.is_empty
+    assert window.surface.currentIndex() == 1
     assert window.findChild(QWidget, "tab_capture").text() == "CAPTURE"
     assert window.actions_by_name["open"].text() == "OPEN…"
     assert window.status.device.text() == "NO MICROSCOPE"
