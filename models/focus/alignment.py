@@ -22,6 +22,8 @@ Affine = NDArray[np.float64]
 
 SMALLEST_LEVEL_PX = 48
 LARGEST_LEVEL_PX = 1024
+JUMP_LEVEL_PX = 200
+"""Jumps are looked for on the first level of this size: large enough to be distinctive, small enough to be quick."""
 MOST_STEPS = 12
 SETTLED_PX = 0.005
 NEWEST_WEIGHT = 0.5
@@ -122,7 +124,8 @@ def _after(place: Affine, change: Affine) -> Affine:
 
 def _register(reference: list[_Level], moving: list[_Level], start: Affine, *, scaling: bool) -> Affine:
     """The map under which ``moving`` looks like ``reference``; ``start`` where none is convincing."""
-    target, image, scale = reference[0].image, moving[0].image, moving[0].scale
+    middle = next((i for i, level in enumerate(moving) if max(level.image.shape) >= JUMP_LEVEL_PX), len(moving) - 1)
+    target, image, scale = reference[middle].image, moving[middle].image, moving[middle].scale
     still = _at_scale(start, scale)
     hanning = cv2.createHanningWindow(target.shape[::-1], cv2.CV_32F)
     (dx, dy), _response = cv2.phaseCorrelate(target, _warp(image, still), hanning)

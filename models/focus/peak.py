@@ -12,11 +12,11 @@ A height is NaN only where nothing at all is known: the focus measure is zero in
 **Confidence** answers one question: how far does the peak rise above what noise does by chance? With
 ``others`` the mean measure of the other frames, the rise ``best - others`` is counted in units of the
 spread that noise gives the measure. That spread is taken to be the one of white noise of the level
-``others`` in this window, or less where the curve is smooth: the second differences of noise have six times
-its variance, while a peak that is broad against the step hardly bends. The largest of N noise values rises
-by about sqrt(2 ln N) units; from there the confidence goes from 0 towards 1: 0.25 at 1 unit, below which
-the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or beside a frame that
-does not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
+``others`` in this window, or down to half of it where the curve is smooth: the second differences of noise
+have six times its variance, while a peak that is broad against the step hardly bends. The largest of N
+noise values rises by about sqrt(2 ln N) units; from there the confidence goes from 0 towards 1: 0.25 at
+1 unit, below which the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or
+beside a frame that does not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
 """
 
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ neighbours count fully, above the second not at all. Chosen on simulated and on 
 the second neighbours on narrow peaks, too, are pulled aside by the noise floor."""
 PRIOR_FRAMES = np.float32(2)
 """How many frames' worth of evidence the estimate from white noise has against the bends of the curve."""
+LEAST_SPREAD = 0.5
+"""However smooth the curve, this much of the spread of white noise remains: not all that misleads is noise."""
 HALF_CONFIDENCE_RISE = 3.0
 LEAST_CONFIDENCE = 0.25
 END_CONFIDENCE = 0.25
@@ -123,7 +125,7 @@ class PeakSearch:
         others = (self.sum[rows] - best) / rest
         white = np.maximum(others * np.float32(relative_noise), np.float32(1e-12))
         seen = cv2.sqrt((self.sum_of_squared_bends[rows] / (6 * white**2) + PRIOR_FRAMES) / (rest - 1 + PRIOR_FRAMES))
-        spread = white * np.minimum(seen, 1)
+        spread = white * np.clip(seen, LEAST_SPREAD, 1)
         by_chance = np.float32(np.sqrt(2 * np.log(count)))
         rise = np.maximum((best - others) - by_chance * spread, 0)
         confidence = rise / np.maximum(rise + np.float32(HALF_CONFIDENCE_RISE) * spread, np.finfo(np.float32).tiny)

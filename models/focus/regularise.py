@@ -26,6 +26,8 @@ SPREAD = 10.0
 PASSES = 2
 EDGE_CONTRAST = 3.0
 """An intensity step counts as an edge from about this many times the mean step between neighbours."""
+LARGEST_JUMP = np.float32(9)
+"""Squared steps; a jump counts no more than this, or a wrong height would be an edge however weak its pixel."""
 HIGHEST_CONFIDENCE = 0.97
 
 
@@ -81,7 +83,7 @@ def _links(grey: Plane, height: Plane, step: np.float32, confidence: Plane) -> t
     def along_first_axis(grey: Plane, height: Plane, confidence: Plane) -> Plane:
         contrast = np.abs(np.diff(grey, axis=0))
         scale = np.float32(EDGE_CONTRAST) * contrast.mean() + np.finfo(np.float32).tiny
-        jump = (np.diff(height, axis=0) / step) ** 2 * confidence[1:] * confidence[:-1]
+        jump = np.minimum((np.diff(height, axis=0) / step) ** 2, LARGEST_JUMP) * confidence[1:] * confidence[:-1]
         cost = np.minimum((contrast / scale) ** 2 + jump, np.float32(30))  # exp of more is slow: denormal numbers
         return np.asarray(cv2.exp(-cost))
 
