@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+TEXTS := resources/translations
 
 # What Qt and OpenGL need from the system, and a virtual screen for the tests.
 WINDOW_PACKAGES := libgl1 libgl1-mesa-dri libegl1 libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
@@ -34,12 +35,15 @@ lint: $(VENV)/installed-test
 bench: system-test $(VENV)/installed-test
 	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest tests/benchmarks --benchmark-only -s
 
-# Collect the texts from the source, bring every catalogue up to date and compile it.
+# Collect the texts from the source, bring every catalogue up to date and compile it. The template keeps no dates
+# and no names, so that it changes with the texts only.
 translations: $(VENV)/installed-test
-	$(BIN)/pybabel -q extract -k N_ -k _ --no-location --no-wrap --sort-output --project reliefscope --version "" \
-		-o resources/translations/reliefscope.pot app hardware models
-	$(BIN)/pybabel -q update --no-wrap --ignore-obsolete -D reliefscope -i resources/translations/reliefscope.pot -d resources/translations --no-fuzzy-matching
-	$(BIN)/pybabel -q compile -D reliefscope -d resources/translations
+	$(BIN)/pybabel -q extract -k N_ -k _ --no-location --no-wrap --sort-output --project Reliefscope --version texts \
+		--header-comment "# Texts of Reliefscope." -o $(TEXTS)/reliefscope.pot app hardware models
+	sed -i '/^#, fuzzy$$/d; /^"\(Report-\|POT-\|PO-\|Last-\|Language-\|Generated-\)/d' $(TEXTS)/reliefscope.pot
+	$(BIN)/pybabel -q update --no-wrap --ignore-obsolete -D reliefscope -i $(TEXTS)/reliefscope.pot -d $(TEXTS) \
+		--no-fuzzy-matching --ignore-pot-creation-date
+	$(BIN)/pybabel -q compile -D reliefscope -d $(TEXTS)
 
 $(VENV)/python:
 	@test -n "$(PYTHON)" || { echo "Reliefscope needs Python 3.11, 3.12 or 3.13."; exit 2; }
