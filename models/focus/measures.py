@@ -78,16 +78,9 @@ def _mdml(image: Work) -> Work:
 
 def _tenengrad(image: Work) -> NDArray[np.float32]:
     """Squared length of the Sobel gradient (Krotkov 1988)."""
-    squares = []
-    for axis in (0, 1):
-        # Sobel is [1 2 1] along the edge times [-1 0 1] across it: two sums and one difference.
-        lines = image if axis == 0 else image.T
-        smooth = lines[:, :-2] + lines[:, 2:] + 2 * lines[:, 1:-1]
-        slope = smooth[2:] - smooth[:-2]
-        slope = (slope if axis == 0 else slope.T).astype(np.float32)
-        squares.append(np.multiply(slope, slope, out=slope))
-    total: NDArray[np.float32] = np.add(squares[0], squares[1], out=squares[0])
-    return total
+    across, down = (_inner(cv2.Sobel(image, cv2.CV_32F, dx, 1 - dx), 1) for dx in (1, 0))
+    squared = cv2.multiply(across, across)
+    return np.asarray(cv2.accumulateSquare(down, squared))
 
 
 def _rdf(image: Work) -> Work:

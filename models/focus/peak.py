@@ -129,7 +129,7 @@ class PeakSearch:
         by_chance = np.float32(np.sqrt(2 * np.log(count)))
         rise = np.maximum((best - others) - by_chance * spread, 0)
         confidence = rise / np.maximum(rise + np.float32(HALF_CONFIDENCE_RISE) * spread, np.finfo(np.float32).tiny)
-        flags = np.where(confidence >= LEAST_CONFIDENCE, 0, Flag.NO_PEAK).astype(np.uint8)
+        flags = (confidence < LEAST_CONFIDENCE).astype(np.uint8) * np.uint8(Flag.NO_PEAK)
         at_end = (index == 0) | (index == count - 1)
         flags[at_end] |= np.uint8(Flag.PEAK_AT_END)
         before, after = neighbours[0]
@@ -151,6 +151,7 @@ def interpolate(
     it is the z of the best frame.
     """
     count = len(z_um)
+    place = index.astype(np.intp)  # what lookups are fastest with
     lowest = best * np.float32(1e-6) + np.finfo(np.float32).tiny
     log_best = cv2.log(np.maximum(best, lowest))
 
@@ -161,7 +162,7 @@ def interpolate(
         table[0, distance:] = z_um[:-distance] - z_um[distance:]
         table[1, :-distance] = z_um[distance:] - z_um[:-distance]
         before, after = neighbours[distance - 1]
-        z_before, z_after = table[0][index], table[1][index]
+        z_before, z_after = np.take(table[0], place), np.take(table[1], place)
         fall_before = cv2.log(np.maximum(before, lowest)) - log_best
         fall_after = cv2.log(np.maximum(after, lowest)) - log_best
         chord_before, chord_after = fall_before / z_before, fall_after / z_after
@@ -176,10 +177,12 @@ def interpolate(
         slope += weight * far_slope
         curvature += weight * far_curvature
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        offset = np.where((curvature < 0) & (np.minimum(*neighbours[0]) >= 0), slope / (-2 * curvature), 0)
+        offset = slope / (-2 * curvature)
+    offset[(curvature >= 0) | (np.minimum(*neighbours[0]) < 0)] = 0
     below = np.concatenate([[0], np.diff(z_um)]).astype(np.float32)
     above = np.concatenate([np.diff(z_um), [0]]).astype(np.float32)
     low, high = np.minimum(-below, above), np.maximum(-below, above)
     low[[0, -1]] = high[[0, -1]] = 0
-    height_um: Plane = (z_um[index] + np.clip(offset, low[index], high[index])).astype(np.float32)
+    offset = np.clip(offset, np.take(low, place), np.take(high, place))
+    height_um: Plane = (np.take(z_um, place) + offset).astype(np.float32)
     return height_um
