@@ -121,7 +121,7 @@ class MainWindow(QMainWindow):
         column.addWidget(self._pages, 1)
         column.addWidget(self.status)
         self.setCentralWidget(center)
-        self.tasks = Tasks(self.link, self.opening.worker, self.status, actions, center)
+        self.tasks = Tasks(self.link, (self.opening.worker, self.opening.writer), self.status, actions, center)
         self._connect_actions(actions)
         self._connect_pages()
         self._restore_layouts()

@@ -41,7 +41,7 @@ class Opening(QObject):
         super().__init__(parent)
         self._document, self._options = document, options
         self.worker = Worker("reconstruction", self)
-        self.writer = Worker("files", self)
+        self.writer = Worker("files", self, keep_all=True)
         self.worker.failed.connect(self.failed)
         self.writer.failed.connect(self.failed)
 
@@ -159,7 +159,7 @@ class Opening(QObject):
         def job(progress: Progress, cancel: threading.Event) -> list[Path]:
             return storage.find_interrupted(folder) if folder.is_dir() else []
 
-        self.writer.submit(_("Looking for interrupted captures"), job, then)
+        self.writer.submit("", job, then)
 
 
 def can_open(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """What is going on, in the status line: readings of the microscope, and the task that runs."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QObject, QTimer
 
 from app.actions import Actions
@@ -12,19 +14,20 @@ READ_MS = 100
 
 
 class Tasks(QObject):
-    """Keeps the status line true. Of a device task and a computation at once the device task is shown."""
+    """Keeps the status line true. Of several tasks the device's is shown first, then the first worker's."""
 
     def __init__(
-        self, link: MicroscopeLink, worker: Worker, status: StatusLine, actions: Actions, parent: QObject
+        self, link: MicroscopeLink, workers: Sequence[Worker], status: StatusLine, actions: Actions, parent: QObject
     ) -> None:
         super().__init__(parent)
-        self._link, self._worker, self._status, self._actions = link, worker, status, actions
+        self._link, self._workers, self._status, self._actions = link, workers, status, actions
         link.busyChanged.connect(self._show)
         link.deviceChanged.connect(self._show_device)
         link.progressed.connect(self._show_device_progress)
-        worker.started.connect(self._show)
-        worker.ended.connect(self._show)
-        worker.progressed.connect(self._show_work_progress)
+        for worker in workers:
+            worker.started.connect(self._show)
+            worker.ended.connect(self._show)
+            worker.progressed.connect(self._show_work_progress)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._read)
         self._timer.start(READ_MS)
@@ -36,11 +39,11 @@ class Tasks(QObject):
         if self._link.busy:
             self._link.cancel()
         else:
-            self._worker.cancel()
+            next((worker for worker in self._workers if worker.title), self._workers[0]).cancel()
 
     def _title(self) -> str:
         return {
-            "": self._worker.title,
+            "": next((worker.title for worker in self._workers if worker.title), ""),
             "connect": _("Connecting"),
             "exposure": _("Setting the exposure"),
             "focus": _("Focusing"),

@@ -10,11 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPalette, QPixmap
+from PySide6.QtGui import QColor, QFont, QFontInfo, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QApplication, QWidget
 
 ICONS = Path(str(files("resources"))) / "icons"
+
+CHINESE_FONTS = ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ def apply_theme(app: QApplication, name: str) -> Theme:
     global _current
     _current = THEMES[name]
     app.setStyle("Fusion")
+    font = app.font()
+    # Named, because what the system falls back to for Chinese may be a bold or a Japanese face.
+    font.setFamilies([QFontInfo(font).family(), *CHINESE_FONTS])
+    app.setFont(font)
     app.setPalette(_palette(_current))
     app.setStyleSheet(_style_sheet(_current))
     return _current

@@ -8,7 +8,9 @@ and between the jobs an idle function may be called again and again (the live vi
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from PySide6.QtCore import QObject, Qt, Signal
@@ -48,8 +50,17 @@ class Courier(QObject):
         function(*values)
 
 
+@dataclass(frozen=True)
+class _Order:
+    title: str
+    job: Job
+    then: Callable[[Any], None]
+    cancel: threading.Event
+
+
 class Worker(QObject):
-    """One thread with a mailbox for one job: a new job cancels the running one and replaces a waiting one.
+    """One thread for computations. A new job cancels the running one and replaces those that wait,
+    unless ``keep_all``: then every job gets its turn, as it must where files are written.
 
     ``title``: what is being done now, as shown to the user; empty while nothing is.
     """
@@ -59,59 +70,63 @@ class Worker(QObject):
     ended = Signal()
     failed = Signal(object)
 
-    def __init__(self, name: str, parent: QObject | None = None) -> None:
+    def __init__(self, name: str, parent: QObject | None = None, *, keep_all: bool = False) -> None:
         super().__init__(parent)
         self.title = ""
+        self._keep_all = keep_all
         self._courier = Courier(self)
         self._condition = threading.Condition()
-        self._waiting: tuple[str, Job, Callable[[Any], None], threading.Event] | None = None
-        self._cancel = threading.Event()
+        self._waiting: deque[_Order] = deque()
+        self._running: _Order | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, title: str, job: Job, then: Callable[[Any], None]) -> None:
-        """Run ``job`` soon; call ``then`` with its result in the window thread, unless a newer job came."""
+        """Run ``job`` soon; call ``then`` with its result in the window thread, unless it was cancelled."""
         with self._condition:
-            self._cancel.set()
-            self._cancel = threading.Event()
-            self._waiting = (title, job, then, self._cancel)
+            if not self._keep_all:
+                self._cancel_all()
+            self._waiting.append(_Order(title, job, then, threading.Event()))
             self._condition.notify()
 
     def cancel(self) -> None:
-        """End the running job and forget a waiting one; nothing is delivered."""
+        """End the running job and forget what waits; nothing is delivered."""
         with self._condition:
-            self._cancel.set()
-            self._waiting = None
+            self._cancel_all()
 
     def close(self) -> None:
-        """Cancel, and wait for the thread."""
+        """Cancel, and wait for the thread. With ``keep_all`` what waits is finished first."""
         with self._condition:
             self._closing = True
-            self._cancel.set()
-            self._waiting = None
+            if not self._keep_all:
+                self._cancel_all()
             self._condition.notify()
         self._thread.join(JOIN_SECONDS)
+
+    def _cancel_all(self) -> None:
+        if self._running is not None:
+            self._running.cancel.set()
+        self._waiting.clear()
 
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._waiting is not None or self._closing)
-                if self._closing:
+                self._condition.wait_for(lambda: bool(self._waiting) or self._closing)
+                if not self._waiting:
                     return
-                assert self._waiting is not None
-                (title, job, then, cancel), self._waiting = self._waiting, None
-            self._courier.send(self._tell, title)
+                order = self._running = self._waiting.popleft()
+            self._courier.send(self._tell, order.title)
             try:
-                result = job(self._report, cancel)
+                result = order.job(self._report, order.cancel)
             except Cancelled:
                 pass
             except Exception as error:
-                if not cancel.is_set():
+                if not order.cancel.is_set():
                     _record(error)
                     self._courier.send(self.failed.emit, error)
             else:
-                self._courier.send(self._deliver, result, then, cancel)
+                self._courier.send(self._deliver, result, order)
             self._courier.send(self._tell, "")
 
     def _tell(self, title: str) -> None:
@@ -121,10 +136,10 @@ class Worker(QObject):
     def _report(self, done: int, total: int) -> None:
         self._courier.send(self.progressed.emit, done, total)
 
-    def _deliver(self, result: Any, then: Callable[[Any], None], cancel: threading.Event) -> None:
+    def _deliver(self, result: Any, order: _Order) -> None:
         # Looked at here, in the window thread: between the end of a job and now a newer one may have come.
-        if not cancel.is_set():
-            then(result)
+        if not order.cancel.is_set():
+            order.then(result)
 
 
 class DeviceThread(QObject):

@@ -197,10 +197,8 @@ class MicroscopeLink(QObject):
             return
         self._start_move(z_um)
 
-    def jog(self, dz_um: float, *, repeated: bool = False) -> None:
-        """One step from the present target. ``repeated``: from a held key, ignored while the stage still moves."""
-        if self._target_um is not None and repeated:
-            return
+    def jog(self, dz_um: float) -> None:
+        """One step from where the stage is or goes: however fast they come, at most one step waits."""
         start_um = self._target_um if self._target_um is not None else self.z_um
         if start_um is None or self.device is None:
             return

@@ -4,7 +4,7 @@ from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -50,6 +50,7 @@ class LiveView(QWidget):
         column.addWidget(self.image, 1)
         column.addWidget(foot)
         self.picture: LivePicture | None = None
+        self.image.focusProxy().viewport().installEventFilter(self)
 
     def show_picture(self, picture: LivePicture, pixel_um: float | None) -> None:
         self.picture = picture
@@ -69,12 +70,13 @@ class LiveView(QWidget):
         self._readout.setText("")
         self._clipped.setText("")
 
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if event.modifiers() & Qt.KeyboardModifier.ControlModifier and event.angleDelta().y():
-            self.stepped.emit(1 if event.angleDelta().y() > 0 else -1)
-            event.accept()
-        else:
-            super().wheelEvent(event)
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        # The image takes the wheel for its zoom; with Ctrl held it moves the stage instead.
+        if isinstance(event, QWheelEvent) and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            if event.angleDelta().y():
+                self.stepped.emit(1 if event.angleDelta().y() > 0 else -1)
+            return True
+        return super().eventFilter(watched, event)
 
 
 class HistogramStrip(QWidget):

@@ -14,9 +14,9 @@ FIELD_WIDTH = 104
 
 
 class StagePanel(QWidget):
-    """``jogged``: relative um and whether it comes from a held key or button; ``heightChosen``: absolute um."""
+    """``jogged``: relative um; ``heightChosen``: absolute um."""
 
-    jogged = Signal(float, bool)
+    jogged = Signal(float)
     heightChosen = Signal(float)
     stepsChanged = Signal(object, int)
 
@@ -75,7 +75,7 @@ class StagePanel(QWidget):
         return self._steps_um[self.steps.index]
 
     def jog(self, direction: int) -> None:
-        self.jogged.emit(direction * self.step_um, False)
+        self.jogged.emit(direction * self.step_um)
 
     def choose_step(self, index: int) -> None:
         self.steps.set_index(index)

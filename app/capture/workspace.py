@@ -230,7 +230,7 @@ class CaptureWorkspace(QWidget):
         self._run.started.connect(self._on_started)
         self._run.grown.connect(self._show_growing)
         self._run.finished.connect(self._on_finished)
-        self.stage.jogged.connect(lambda dz_um, repeated: link.jog(dz_um, repeated=repeated))
+        self.stage.jogged.connect(link.jog)
         self.stage.heightChosen.connect(link.move_to)
         self.stage.stepsChanged.connect(self._remember_steps)
         self.live.stepped.connect(self.stage.jog)

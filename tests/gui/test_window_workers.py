@@ -210,3 +210,14 @@ def test_rescaling_a_map_equals_rescaling_its_stack(step_um: float, downwards: b
     np.testing.assert_allclose(moved.height_um[0], after.z_um, rtol=1e-4, atol=1e-4)
     assert (moved.z_unit, moved.pixel_um) == ("um", 0.5)
     assert bool(after.z_um[-1] < after.z_um[0]) is downwards
+
+
+def test_where_files_are_written_every_job_gets_its_turn(qtbot: QtBot) -> None:
+    worker, ran, delivered = Worker("files", keep_all=True), [], []
+    for index in range(5):
+        worker.submit(
+            f"job {index}", lambda progress, cancel, index=index: ran.append(index) or index, delivered.append
+        )
+    worker.close()
+    qtbot.waitUntil(lambda: len(delivered) == 5, timeout=LONG)
+    assert ran == delivered == [0, 1, 2, 3, 4]
