@@ -102,12 +102,13 @@ class PeakSearch:
         is_last[...] = is_better
         cv2.copyTo(last, is_better, self.before[0][rows])
         cv2.copyTo(second_last, is_better, self.before[1][rows])
-        cv2.copyTo(measure, is_better, best)
+        cv2.max(measure, best, dst=best)
         cv2.copyTo(np.full(best.shape, index, np.uint16), is_better, self.index[rows])
         cv2.copyTo(image, is_better, self.all_in_focus[rows])
         cv2.accumulate(measure, self.sum[rows], mask=inside)
         if index > 1:
-            bend = cv2.add(cv2.scaleAdd(last, -2, measure), second_last)
+            bend = cv2.scaleAdd(last, -2, measure)
+            cv2.add(bend, second_last, dst=bend)
             if inside is not None:
                 bend[(inside == 0) | (last < 0) | (second_last < 0)] = 0
             cv2.accumulateSquare(bend, self.sum_of_squared_bends[rows])
