@@ -21,8 +21,9 @@ from models.methods import ReconstructionOptions
 class CaptureRun(QObject):
     """Runs captures, one at a time. Outlives the panels that show it.
 
-    ``grown``: a newer height map (take it with :meth:`take`). ``finished``: the final map. ``captured``: path
-    of the complete file and its map, None where the reconstruction failed. ``told``: a sentence for the user.
+    ``grown``: a newer height map (take it with :meth:`take`). ``finished``: the final map or None, also in
+    ``final``. ``captured``: path of the complete file and its map, None where the reconstruction failed.
+    ``told``: a sentence for the user.
     """
 
     started = Signal()
@@ -38,6 +39,7 @@ class CaptureRun(QObject):
         self._map: GrowingMap | None = None
         self._end: CaptureEnd | None = None
         self._align = False
+        self.final: HeightMap | None = None
         link.captureEnded.connect(self._on_capture_ended)
 
     def start(self, plan: SweepPlan, folder: Path, sample: str, options: ReconstructionOptions) -> None:
@@ -51,6 +53,7 @@ class CaptureRun(QObject):
             self.failed.emit("", error)
             return
         self.close()
+        self.final = None
         self._end, self._align = None, options.align != "none"
         self._map = growing = GrowingMap(
             options,
@@ -98,6 +101,7 @@ class CaptureRun(QObject):
             self.captured.emit(end.path, None)
 
     def _on_map_finished(self, height_map: HeightMap) -> None:
+        self.final = height_map
         self.finished.emit(height_map)
         self._map = None
         if self._end is not None and self._end.path is not None:

@@ -53,7 +53,6 @@ class CaptureWorkspace(QWidget):
     def __init__(self, link: MicroscopeLink, run: CaptureRun, actions: Actions, settings: Settings) -> None:
         super().__init__()
         self._link, self._run, self._actions, self._settings = link, run, actions, settings
-        self._final: HeightMap | None = None
         self.profile = QComboBox()
         self.camera = CameraPanel(actions)
         self.stage = StagePanel(actions, settings.jog_steps_um, settings.jog_step)
@@ -80,6 +79,8 @@ class CaptureWorkspace(QWidget):
         self._show_settings()
         self._show_position()
         self._show_busy()
+        self._show_live()
+        self._on_finished(self._run.final)
 
     # --- layout
 
@@ -358,7 +359,6 @@ class CaptureWorkspace(QWidget):
             self.live.show_picture(picture, self._link.device.pixel_um)
 
     def _on_started(self) -> None:
-        self._final = None
         self.surface.set_height_map(None)
         self.height_image.set_height_map(None)
         self.reconstruction.set_drift(None)
@@ -372,15 +372,14 @@ class CaptureWorkspace(QWidget):
 
     def _on_finished(self, height_map: HeightMap | None) -> None:
         self._map_state.setText("")
-        self._final = height_map
         if height_map is not None:
             self._show_map(height_map, moving=False)
             self._show_drift()
 
     def _show_tab(self, index: int) -> None:
         self.maps.setCurrentIndex(index)
-        if self._final is not None:
-            self._show_map(self._final, moving=False)
+        if self._run.final is not None:
+            self._show_map(self._run.final, moving=False)
 
     def _show_map(self, height_map: HeightMap, *, moving: bool) -> None:
         """In the view that is seen; the other one follows when it is turned to."""

@@ -374,6 +374,33 @@ def test_a_failing_reconstruction_does_not_hurt_the_capture(qtbot: QtBot, connec
     assert any("no good" in text for text in texts(connected))
 
 
+def test_theme_and_language_may_change_during_a_capture(qtbot: QtBot, connected: MainWindow) -> None:
+    set_stack(connected, frames=60)
+    with qtbot.waitSignal(connected.run.captured, timeout=LONG):
+        connected.actions_by_name["start"].trigger()
+        connected.actions_by_name["light_theme"].trigger()
+        connected.set_language("zh_CN")
+        assert not connected.capture.cancel.isHidden()
+        with qtbot.waitSignal(connected.run.grown, timeout=LONG):
+            pass
+    qtbot.waitUntil(lambda: connected.document.height_map is not None, timeout=LONG)
+    assert len(connected.document.stack) == 60
+    connected.set_language("en")
+    assert connected.capture.stack.value().frame_count == 60
+    assert connected.actions_by_name["live"].isChecked()
+
+
+def test_stop_holds_through_a_change_of_language(qtbot: QtBot, connected: MainWindow) -> None:
+    QTest.keyClick(connected, Qt.Key.Key_Escape)
+    connected.set_language("zh_CN")
+    connected.set_language("en")
+    assert connected.top.stop_button.text() == "STOPPED"
+    QTest.keyClick(connected, Qt.Key.Key_Escape, Qt.KeyboardModifier.ShiftModifier)
+    assert not connected.link.is_stopped
+    assert connected.top.stop_button.text() == "STOP"
+    assert not texts(connected)
+
+
 def test_measured_drift_is_shown_with_alignment(qtbot: QtBot, connected: MainWindow) -> None:
     connected.actions_by_name["align"].trigger()
     assert connected.settings.reconstruction.align != "none"
