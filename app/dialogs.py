@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QRect, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -58,7 +58,9 @@ class ExportDialog(QDialog):
                 continue
             item = QListWidgetItem(f"{_(title)}  ({suffix})\n{_(about)}")
             item.setData(Qt.ItemDataRole.UserRole, suffix)
-            item.setSizeHint(QSize(0, 2 * self.fontMetrics().lineSpacing() + 14))
+            # Measured, because lines of Chinese are taller than the font of the window says.
+            room = self.fontMetrics().boundingRect(QRect(0, 0, 2000, 500), 0, item.text())
+            item.setSizeHint(QSize(0, room.height() + 16))
             if not calibrated and suffix in (".x3p", *MESHES):
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
             self.list.addItem(item)
