@@ -1,7 +1,9 @@
 """From a focal stack to a height map, by any method; and the focus curve of one pixel."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from models.language import _
 from models.methods import ReconstructionOptions
 from models.streaming import StreamingReconstruction
 
+FRAMES_AT_ONCE = 4
+"""Together they are faster than one by one; more would only take memory."""
 _DEFAULTS = ReconstructionOptions()
 
 
@@ -31,13 +35,19 @@ def reconstruct(
     """
     source = stack.metadata.get("provenance", {})
     streaming = StreamingReconstruction(options, pixel_um=stack.pixel_um, z_unit=stack.z_unit, provenance=source)
-    for frame, z_um in stack:
-        if cancel is not None and cancel.is_set():
-            raise Cancelled
-        streaming.add(frame, z_um)
+    frames = _until_cancelled(stack, cancel)
+    while group := list(islice(frames, FRAMES_AT_ONCE)):
+        streaming.add_all(group)
         if progress is not None:
             progress(streaming.frame_count, len(stack))
     return streaming.finish()
+
+
+def _until_cancelled(stack: FocalStack, cancel: threading.Event | None) -> Iterator[tuple[NDArray[Any], float]]:
+    for frame in stack:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        yield frame
 
 
 def focus_curve(

@@ -117,6 +117,21 @@ def test_more_light_leaves_the_heights_of_plain_sml(factor):
     np.testing.assert_allclose(reconstruct(dim, options).height_um, reconstruct(bright, options).height_um, atol=1e-4)
 
 
+def test_a_frame_that_does_not_fit_leaves_the_ones_before_it_in_place():
+    options = ReconstructionOptions()
+    taking = StreamingReconstruction(options)
+    taking.add_all(list(STACK)[:4])
+    with pytest.raises(InputError, match="strictly"):
+        taking.add_all([*list(STACK)[4:6], (STACK.frames[6], float(STACK.z_um[0]))])
+    taking.add_all(list(STACK)[4:])
+    assert_identical(taking.finish(), reconstruct(STACK, options))
+
+
+def test_the_movement_found_is_kept_with_the_map():
+    parameters = reconstruct(STACK, ReconstructionOptions(align="shift")).parameters
+    assert len(parameters["drift_px"]) == len(parameters["magnification"]) == len(STACK)
+
+
 def test_the_map_grows_frame_by_frame():
     taking = StreamingReconstruction(ReconstructionOptions())
     for frame, z_um in STACK:
@@ -156,12 +171,12 @@ def test_progress_and_cancel():
 
     def progress(done: int, total: int) -> None:
         seen.append((done, total))
-        if done == 3:
+        if done >= 3:
             cancel.set()
 
     with pytest.raises(Cancelled):
         reconstruct(STACK, progress=progress, cancel=cancel)
-    assert seen == [(1, 12), (2, 12), (3, 12)]
+    assert seen == [(4, 12)], "progress comes for several frames at once; none is read after Cancel"
 
 
 @pytest.mark.parametrize(
