@@ -10,15 +10,16 @@ TEXTS := resources/translations
 WINDOW_PACKAGES := libgl1 libgl1-mesa-dri libegl1 libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
 	libxcb-render-util0 libxcb-shape0 libxcb-xkb1 libxkbcommon0 libfontconfig1 libglib2.0-0 libdbus-1-3 fonts-dejavu-core fonts-noto-cjk
 TEST_PACKAGES := xvfb xauth
-# Debian's python3 comes without what makes a virtual environment.
-PYTHON_PACKAGES := $(if $(PYTHON),$(shell $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv),python3 python3-venv)
+# Debian's Python comes without what makes a virtual environment: python3.11 needs python3.11-venv.
+MISSING_VENV := import sys, importlib.util as u; u.find_spec("ensurepip") or print("python%d.%d-venv" % sys.version_info[:2])
+PYTHON_PACKAGES := $(if $(PYTHON),$(shell $(PYTHON) -c '$(MISSING_VENV)'),python3 python3-venv)
 
-.PHONY: demo test bench run install system system-window system-test translations lint clean
+.PHONY: demo test bench run install system-window system-test translations lint clean
 
 demo: system-window $(VENV)/installed
 	@$(BIN)/python -m app.demo $(if $(filter headless,$(DEMO)),--headless)
 
-run: $(VENV)/installed
+run: system-window $(VENV)/installed
 	@$(BIN)/reliefscope
 
 install: system-window $(VENV)/installed
@@ -26,7 +27,7 @@ install: system-window $(VENV)/installed
 test: system-test $(VENV)/installed-test lint
 	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest
 
-lint: $(VENV)/installed-test
+lint: system-test $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,7 +38,7 @@ bench: system-test $(VENV)/installed-test
 
 # Collect the texts from the source, bring every catalogue up to date and compile it. The template keeps no dates
 # and no names, so that it changes with the texts only.
-translations: $(VENV)/installed-test
+translations: system-test $(VENV)/installed-test
 	$(BIN)/pybabel -q extract -k N_ -k _ --no-location --no-wrap --sort-output --project Reliefscope --version texts \
 		--header-comment "# Texts of Reliefscope." -o $(TEXTS)/reliefscope.pot app hardware models
 	sed -i '/^#, fuzzy$$/d; /^"\(Report-\|POT-\|PO-\|Last-\|Language-\|Generated-\)/d' $(TEXTS)/reliefscope.pot
@@ -47,36 +48,39 @@ translations: $(VENV)/installed-test
 
 $(VENV)/python:
 	@test -n "$(PYTHON)" || { echo "Reliefscope needs Python 3.11, 3.12 or 3.13."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@echo "Installing Reliefscope into $(VENV): about 800 MB, a minute with a fast connection ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .[test]
+	@echo "Installing Reliefscope and its test tools into $(VENV): about 900 MB, a minute with a fast connection ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .[test]
 	@touch $@ $(VENV)/installed
 
+# Installs what is missing of the packages when root, otherwise says the one line that does it.
+define packages
+@command -v dpkg-query >/dev/null 2>&1 || exit 0; \
+missing=$$(for p in $(1); do \
+	dpkg-query -W -f '$${db:Status-Status}\n' $$p $${p}t64 2>/dev/null | grep -qx installed || echo $$p; done); \
+test -z "$$missing" && exit 0; \
+if [ "$$(id -u)" = 0 ]; then \
+	echo "Installing system packages:" $$missing; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+else \
+	echo "Some system packages are missing. Please run this once and try again:"; \
+	echo "  sudo apt-get install" $$missing; exit 2; \
+fi
+endef
+
 system-window:
-	@$(MAKE) --no-print-directory system PACKAGES="$(PYTHON_PACKAGES) $(WINDOW_PACKAGES)"
+	$(call packages,$(PYTHON_PACKAGES) $(WINDOW_PACKAGES))
 
 system-test:
-	@$(MAKE) --no-print-directory system PACKAGES="$(PYTHON_PACKAGES) $(WINDOW_PACKAGES) $(TEST_PACKAGES)"
-
-# Installs what is missing of PACKAGES when root, otherwise says the one line that does it.
-system:
-	@command -v dpkg-query >/dev/null 2>&1 || exit 0; \
-	missing=$$(for p in $(PACKAGES); do \
-		dpkg-query -W -f '$${db:Status-Status}\n' $$p $${p}t64 2>/dev/null | grep -qx installed || echo $$p; done); \
-	test -z "$$missing" && exit 0; \
-	if [ "$$(id -u)" = 0 ]; then \
-		echo "Installing system packages:" $$missing; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	else \
-		echo "Some system packages are missing. Please run this once and try again:"; \
-		echo "  sudo apt-get install" $$missing; exit 2; \
-	fi
+	$(call packages,$(PYTHON_PACKAGES) $(WINDOW_PACKAGES) $(TEST_PACKAGES))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
