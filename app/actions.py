@@ -1,5 +1,6 @@
 """Every action of the program, defined once: menus, buttons, palette and the list of shortcuts read it here."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -164,6 +165,10 @@ ACTIONS: tuple[ActionSpec, ...] = (
         N_("Capture the stack and reconstruct it on the way"), "F9", "start",
     ),
     ActionSpec(
+        "surface_after_capture", "stack", N_("Show Surface after Capture"),
+        N_("Go to the Surface workspace when a capture has ended"), "Ctrl+Shift+V", "surface", True,
+    ),
+    ActionSpec(
         "cancel", "stack", N_("Cancel"),
         N_("End the running task; frames already captured are kept"), "Ctrl+.", "cancel",
     ),
@@ -203,9 +208,14 @@ ACTIONS: tuple[ActionSpec, ...] = (
 
 AFTER_LINE = frozenset(
     {"close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "live", "auto_contrast", "snapshot"}
-    | {"use_depth_of_field", "start", "align", "shortcuts"}
+    | {"use_depth_of_field", "start", "surface_after_capture", "align", "shortcuts"}
 )
 """A menu draws a line above these."""
+
+
+def without_mnemonic(text: str) -> str:
+    """A menu title as a heading: "&File" becomes "File", and "文件(&F)" becomes "文件"."""
+    return re.sub(r"\s*\(&.\)|&", "", text)
 
 
 class Actions(QObject):

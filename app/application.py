@@ -4,12 +4,12 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from types import TracebackType
 
-from PySide6.QtCore import QCoreApplication, Qt, QTimer
+from PySide6.QtCore import QCoreApplication, QLibraryInfo, Qt, QTimer, QTranslator
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QApplication
 
@@ -36,8 +36,23 @@ def create_application() -> QApplication:
     return app
 
 
-def start_log() -> None:
-    """Write the log to a file that cannot grow without end, and put every unexpected error into it."""
+def translate_qt(code: str) -> None:
+    """Qt's own texts - the buttons of its dialogs, the menus of its fields - in the language of ours."""
+    app = QCoreApplication.instance()
+    assert app is not None
+    for old in app.findChildren(QTranslator):
+        app.removeTranslator(old)
+        old.deleteLater()
+    translator = QTranslator(app)
+    if translator.load(f"qtbase_{code}", QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)):
+        app.installTranslator(translator)
+
+
+def start_log(tell: Callable[[BaseException], object] = lambda error: None) -> None:
+    """Write the log to a file that cannot grow without end, and put every unexpected error into it.
+
+    ``tell`` is called with each of them, in the thread in which it happened.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setLevel(logging.WARNING)
     try:
@@ -52,13 +67,14 @@ def start_log() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s", handlers=handlers
     )
-    sys.excepthook = _record
-    threading.excepthook = lambda args: _record(args.exc_type, args.exc_value, args.exc_traceback)
 
+    def record(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is not None and not isinstance(error, SystemExit):
+            log.critical("Unexpected error", exc_info=(kind, error, traceback))
+            tell(error)
 
-def _record(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    if error is not None:
-        log.critical("Unexpected error", exc_info=(kind, error, traceback))
+    sys.excepthook = record
+    threading.excepthook = lambda args: record(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 @contextmanager

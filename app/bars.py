@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt, QTimer
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from app.theme import current, icon, set_role
@@ -16,18 +16,13 @@ Choice = tuple[str, Callable[[], object]]
 class Bar(QFrame):
     """One message: who speaks, what happened, at most two things to do about it, and a way to put it aside."""
 
+    dismissed = Signal()
+
     def __init__(self, kind: str, source: str, text: str, choices: tuple[Choice, ...]) -> None:
         super().__init__()
         set_role(self, f"bar-{kind}")
         self.source, self.text = source, text
-        symbol = QLabel()
-        theme = current()
-        name, color = {
-            "fault": ("fault", theme.red),
-            "look": ("fault", theme.amber),
-            "info": ("about", theme.accent),
-        }[kind]
-        symbol.setPixmap(icon(name, color).pixmap(20, 20))
+        self._kind, self._symbol = kind, QLabel()
         self._label = QLabel()
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setText(f"{source}: {text}" if source else text)
@@ -36,7 +31,7 @@ class Bar(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 6, 8, 6)
         row.setSpacing(10)
-        row.addWidget(symbol)
+        row.addWidget(self._symbol)
         row.addWidget(self._label, 1)
         self.buttons: list[QPushButton] = []
         for title, call in choices:
@@ -45,17 +40,28 @@ class Bar(QFrame):
             button.clicked.connect(lambda _checked=False, call=call: call())
             row.addWidget(button)
             self.buttons.append(button)
-        aside = QToolButton()
+        self._aside = aside = QToolButton()
         set_role(aside, "flat")
-        aside.setIcon(icon("close"))
         aside.setToolTip(_("Put this message aside"))
         aside.setAccessibleName(_("Put this message aside"))
         aside.clicked.connect(self.dismiss)
         row.addWidget(aside)
+        self.refresh_icons()
+
+    def refresh_icons(self) -> None:
+        """In the colours of the present theme."""
+        theme = current()
+        name, color = {
+            "fault": ("fault", theme.red),
+            "look": ("fault", theme.amber),
+            "info": ("about", theme.accent),
+        }[self._kind]
+        self._symbol.setPixmap(icon(name, color).pixmap(20, 20))
+        self._aside.setIcon(icon("close"))
 
     def dismiss(self) -> None:
         self.hide()
-        self.setParent(None)
+        self.dismissed.emit()
         self.deleteLater()
 
 
@@ -69,6 +75,9 @@ class Bars(QWidget):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(0)
+        # Kept here and not asked of the layout: PySide does not survive the wrappers of layout items whose
+        # widgets have gone, and crashes much later, where a new object takes the place of one of them.
+        self._bars: list[Bar] = []
 
     def show_fault(self, source: str, text: str, *choices: Choice) -> Bar:
         return self._show("fault", source, text, choices)
@@ -84,18 +93,25 @@ class Bars(QWidget):
         return bar
 
     def bars(self) -> list[Bar]:
-        items = (self._column.itemAt(index).widget() for index in range(self._column.count()))
-        return [bar for bar in items if isinstance(bar, Bar)]
+        return list(self._bars)
 
-    def add(self, bar: QWidget) -> None:
-        self._column.insertWidget(0, bar)
+    def refresh_icons(self) -> None:
+        """After a change of theme."""
+        for bar in self._bars:
+            bar.refresh_icons()
+
+    def _remove(self, bar: Bar) -> None:
+        if bar in self._bars:
+            self._bars.remove(bar)
 
     def _show(self, kind: str, source: str, text: str, choices: tuple[Choice, ...]) -> Bar:
         for bar in self.bars():
             if (bar.source, bar.text) == (source, text):
                 bar.dismiss()
         bar = Bar(kind, source, text, choices)
-        self.add(bar)
+        bar.dismissed.connect(lambda: self._remove(bar))
+        self._bars.insert(0, bar)
+        self._column.insertWidget(0, bar)
         for old in self.bars()[self.MOST :]:
             old.dismiss()
         return bar

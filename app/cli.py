@@ -1,5 +1,6 @@
 """The command line: ``reliefscope --help`` is the map. Without a command it opens the window."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for input that cannot be used, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _say_what_can_be_said()
     try:
         words = _choose_language(words)
         if not words:
@@ -39,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain(_("Stopped."))
         return INTERRUPTED
+
+
+def _say_what_can_be_said() -> None:
+    """A terminal that knows no "µ" shows a question mark; it is no reason to lose a result."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _choose_language(words: list[str]) -> list[str]:

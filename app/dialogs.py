@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.actions import ACTIONS, MENUS
+from app.actions import ACTIONS, MENUS, without_mnemonic
 from app.fields import hint
 from app.theme import icon, set_role
 from models.formats import MAP_SUFFIXES
@@ -139,7 +139,7 @@ def _shortcut_list(menus: Iterable[str], actions: Mapping[str, QAction]) -> QWid
     grid.setHorizontalSpacing(20)
     grid.setVerticalSpacing(5)
     for menu in menus:
-        heading = QLabel(_(MENUS[menu]).replace("&", ""))
+        heading = QLabel(without_mnemonic(_(MENUS[menu])))
         heading.setContentsMargins(0, 10, 0, 2)
         set_role(heading, "heading")
         grid.addWidget(heading, grid.rowCount(), 0, 1, 2)

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QUrl
+from PySide6.QtCore import QByteArray, Qt, QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.actions import Actions
-from app.application import create_application, interruptible, start_log
+from app.application import create_application, interruptible, start_log, translate_qt
 from app.bars import Bar, Bars
 from app.capture.demo import Demo, demo_settings
 from app.capture.link import MicroscopeLink
@@ -36,6 +36,7 @@ from app.surface.workspace import SurfaceWorkspace
 from app.tasks import Tasks
 from app.theme import apply_theme
 from app.top_bar import TopBar
+from app.workers import Courier
 from hardware.camera import CameraError
 from hardware.stage import StageError
 from models.errors import ReliefscopeError
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 WORKSPACES = ("capture", "surface", "label", "inspect")
 SMOOTHING = 1.0
+SMALL_SCREEN = 1600
+"""On a screen narrower than this the first start fills it."""
 
 
 class MainWindow(QMainWindow):
@@ -60,7 +63,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.settings = settings or load_settings()
         self._remember = remember
-        use_language(self.settings.language)
+        translate_qt(use_language(self.settings.language))
         self.setWindowTitle("Reliefscope")
         self.setAcceptDrops(True)
         self.setMinimumSize(1024, 640)
@@ -69,7 +72,9 @@ class MainWindow(QMainWindow):
         self.run = CaptureRun(self.link, self)
         self.opening = Opening(self.document, lambda: self.settings.reconstruction, self)
         self.link.set_auto_contrast(self.settings.auto_contrast)
+        self.bars = Bars()
         self._stop_bar: Bar | None = None
+        self.files = Files(self.opening, self.document, self.settings, self.bars, self)
         self._build()
         self._listen()
         self._restore_geometry()
@@ -82,6 +87,7 @@ class MainWindow(QMainWindow):
         self.actions_by_name = actions = Actions(self)
         actions["light_theme"].setChecked(self.settings.theme == "light")
         actions["auto_contrast"].setChecked(self.settings.auto_contrast)
+        actions["surface_after_capture"].setChecked(self.settings.show_surface_after_capture)
         self.addActions(list(actions))
         self.capture = CaptureWorkspace(self.link, self.run, actions, self.settings)
         self.surface = SurfaceWorkspace(
@@ -95,11 +101,6 @@ class MainWindow(QMainWindow):
             InspectWorkspace((actions["surface"],)),
         ):
             self._pages.addWidget(page)
-        self.bars = Bars()
-        self.files = Files(self.opening, self.document, self.settings, self.bars, self)
-        self.files.opening_begun.connect(lambda: self.show_workspace("surface"))
-        self.files.failed.connect(lambda error: self.show_error("", error))
-        self.files.captures_folder_changed.connect(self._on_captures_folder_changed)
         self.scale_bar = ScaleBar()
         self.status = StatusLine(actions["cancel"])
         self.status.watch_disk(self.settings.captures_folder)
@@ -145,14 +146,15 @@ class MainWindow(QMainWindow):
             release=self.link.release,
             cancel=self.tasks.cancel,
             snapshot=self._save_picture,
-            auto_contrast=self._remember_auto_contrast,
+            auto_contrast=lambda on: setattr(self.settings, "auto_contrast", on),
+            surface_after_capture=lambda on: setattr(self.settings, "show_surface_after_capture", on),
             reconstruct=self.opening.reconstruct,
             set_scale=self.show_scale_bar,
             align=lambda on: self._change_options(align="similarity" if on else "none"),
             smooth=lambda on: self._change_options(regularisation=SMOOTHING if on else 0.0),
             palette=self.show_palette,
             shortcuts=lambda: ShortcutsDialog(self, actions).open(),
-            log=lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(log_folder()))),
+            log=open_log_folder,
             about=lambda: AboutDialog(self).open(),
         )
 
@@ -175,6 +177,9 @@ class MainWindow(QMainWindow):
         self.run.told.connect(self.tell)
         self.run.failed.connect(self.show_error)
         self.opening.failed.connect(lambda error: self.show_error("", error))
+        self.files.opening_begun.connect(lambda: self.show_workspace("surface"))
+        self.files.failed.connect(lambda error: self.show_error("", error))
+        self.files.captures_folder_changed.connect(self._on_captures_folder_changed)
         self.opening.opened.connect(self._on_opened)
         self.opening.saved.connect(self._on_saved)
 
@@ -194,10 +199,11 @@ class MainWindow(QMainWindow):
 
     def set_language(self, code: str) -> None:
         self.settings.language = use_language(code)
+        translate_qt(self.settings.language)
         self._rebuild()
 
     def _rebuild(self, *, keep_layouts: bool = True) -> None:
-        """Make everything that is seen anew; what is set in the stack panel moves over."""
+        """Make everything that is seen anew; open bars stay, and what is set in the stack panel moves over."""
         self._remember_layouts()
         if not keep_layouts:
             self.settings.layouts = {}
@@ -205,11 +211,11 @@ class MainWindow(QMainWindow):
         for action in self.actions():
             self.removeAction(action)
         self.surface.close_threads()
-        old, old_actions, old_files = self.takeCentralWidget(), self.actions_by_name, self.files
+        old, old_actions = self.takeCentralWidget(), self.actions_by_name
         self._build()
+        self.bars.refresh_icons()
         old.deleteLater()
         old_actions.deleteLater()
-        old_files.deleteLater()
         self.capture.stack.set_value(setup)
         self.capture.sample.setText(sample)
         self.show_workspace(self.settings.workspace)
@@ -230,7 +236,10 @@ class MainWindow(QMainWindow):
     def _restore_geometry(self) -> None:
         stored = QByteArray.fromHex(self.settings.geometry.encode())
         if not self.settings.geometry or not self.restoreGeometry(stored):
-            self.resize(self.screen().availableSize() * 0.92)
+            available = self.screen().availableSize()
+            self.resize(available * 0.92)
+            if available.width() < SMALL_SCREEN:
+                self.setWindowState(Qt.WindowState.WindowMaximized)
 
     # --- files
 
@@ -274,6 +283,10 @@ class MainWindow(QMainWindow):
 
     def _on_captured(self, path: Path, height_map: HeightMap | None) -> None:
         self.opening.take_capture(path, height_map)
+        if self.settings.show_surface_after_capture:
+            self.show_workspace("surface")
+        if self.run.was_cut_short:
+            return  # a bar says so already, and where the frames are
         self.bars.show_info(
             _("Captured: {path}").format(path=path),
             (_("Show in Surface"), lambda: self.show_workspace("surface")),
@@ -318,11 +331,12 @@ class MainWindow(QMainWindow):
                 kind=type(error).__name__, error=error
             )
         if isinstance(error, CameraError | StageError) and self.link.device is not None:
-            self.bars.show_fault(source, text, (_("Reconnect"), self.capture.connect_microscope))
+            # Looked up when it is pressed: a change of language in between builds the workspace anew.
+            self.bars.show_fault(source, text, (_("Reconnect"), lambda: self.capture.connect_microscope()))
         elif isinstance(error, ReliefscopeError):
             self.bars.show_fault(source, text)
         else:
-            self.bars.show_fault(source, text, (_("Open Log Folder"), self.actions_by_name["log"].trigger))
+            self.bars.show_fault(source, text, (_("Open Log Folder"), open_log_folder))
 
     # --- stop and cancel
 
@@ -362,9 +376,6 @@ class MainWindow(QMainWindow):
                 (_("Release"), self.link.release),
             )
 
-    def _remember_auto_contrast(self, on: bool) -> None:
-        self.settings.auto_contrast = on
-
     # --- leaving
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -375,8 +386,9 @@ class MainWindow(QMainWindow):
         self._remember_layouts()
         if self._remember:
             save_settings(self.settings)
-        self.link.close()
+        self.hide()  # threads may need seconds to end; nobody has to look at a window that does not answer
         self.run.close()
+        self.link.close()
         self.surface.close_threads()
         self.opening.close()
         super().closeEvent(event)
@@ -396,17 +408,26 @@ class MainWindow(QMainWindow):
         return box.clickedButton() is leave
 
 
+def open_log_folder() -> None:
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(log_folder())))
+
+
 def run(paths: list[str], demo: bool = False) -> int:
     """Open the window on ``paths`` and stay until it is closed; return the exit code.
 
     ``demo`` connects the simulated microscope and captures a stack of it into the folder ``demo``, without
     touching the user's settings.
     """
-    start_log()
     app = create_application()
+    courier = Courier()
+    start_log(lambda error: courier.send(tell, error))
     settings = demo_settings() if demo else load_settings()
     apply_theme(app, settings.theme)
     window = MainWindow(settings, remember=not demo)
+
+    def tell(error: Exception) -> None:
+        window.show_error("", error)
+
     window.show()
     for path in paths:
         window.open_path(Path(path))

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.actions import without_mnemonic
 from app.theme import current, set_role
 from models.language import _
 
@@ -81,7 +82,7 @@ class Palette(QDialog):
         fits.sort(key=lambda fit: fit[:2])
         self.list.clear()
         for disabled, _score, action in fits:
-            item = QListWidgetItem(action.icon(), action.text().replace("&", ""))
+            item = QListWidgetItem(action.icon(), without_mnemonic(action.text()))
             item.setData(Qt.ItemDataRole.UserRole, action)
             item.setData(SHORTCUT, action.shortcut().toString(QKeySequence.SequenceFormat.NativeText))
             item.setToolTip(action.statusTip())

@@ -119,10 +119,12 @@ class StatusLine(QFrame):
 
 def free_bytes(folder: Path) -> int:
     """Free space on the disk that holds, or will hold, ``folder``."""
-    folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:  # not made yet, unplugged, or not ours to read: the folder above it says it as well
+            continue
+    return 0
 
 
 def number(value: float, digits: int) -> str:

@@ -161,6 +161,7 @@ QPushButton:pressed, QToolButton:pressed {{ background: {t.border}; }}
 QPushButton:focus, QToolButton:focus {{ border-color: {t.accent}; outline: none; }}
 QPushButton:disabled, QToolButton:disabled {{ color: {t.disabled}; background: {t.panel}; }}
 QPushButton:checked, QToolButton:checked {{ background: {t.border}; border-color: {t.quiet}; }}
+QPushButton:checked:disabled, QToolButton:checked:disabled {{ background: {t.raised}; border-color: {t.border}; }}
 QPushButton[role="primary"] {{ background: {t.accent}; color: {t.on_accent}; border-color: {t.accent};
   font-weight: 600; padding: 6px 14px; }}
 QPushButton[role="primary"]:hover {{ border-color: {t.text}; }}

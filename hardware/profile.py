@@ -25,12 +25,12 @@ Pixels = Annotated[int, Field(ge=8, le=16384)]
 
 # Titles stand in the TOML files; here they are for the translators. The window shows _(profile.title).
 _TITLES = (
-    N_("Simulated microscope: engraved gravure roll"),
-    N_("Simulated microscope: hexagonal anilox cells in ceramic"),
-    N_("Simulated microscope: intaglio plate with lines and a digit"),
-    N_("Simulated microscope: coin"),
-    N_("Simulated microscope: depth standard with grooves"),
-    N_("Simulated microscope: steel ball"),
+    N_("Simulated: engraved roll"),
+    N_("Simulated: hexagonal anilox"),
+    N_("Simulated: intaglio lines"),
+    N_("Simulated: coin"),
+    N_("Simulated: depth standard"),
+    N_("Simulated: steel ball"),
 )
 
 
@@ -161,8 +161,10 @@ class Microscope:
         return self.profile.pixel_um
 
     def close(self) -> None:
-        self.axis.close()
-        self.camera.close()
+        try:
+            self.axis.close()
+        finally:
+            self.camera.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 BINS = 256
 LOW_PERCENT, HIGH_PERCENT = 0.5, 99.8
+NOISE_SIGMA_PX = 1.5
+"""Blur before the sharpness: without it the noise of single pixels outweighs all detail but the finest."""
 SAMPLES = 1 << 16
 """Statistics look at about this many pixels: enough for a smooth histogram, cheap at camera rate."""
 
@@ -95,7 +97,7 @@ def sharpness(grey: NDArray[Any]) -> float:
     """Energy of the Laplacian over the squared mean, times 1000, of the middle of an image (H, W)."""
     rows, columns = grey.shape
     middle = grey[rows // 2 - min(rows, 512) // 2 :, columns // 2 - min(columns, 512) // 2 :][:512, :512]
-    middle = middle.astype(np.float32)
+    middle = cv2.GaussianBlur(middle.astype(np.float32), (0, 0), NOISE_SIGMA_PX)
     mean = float(middle.mean())
     if mean <= 0:
         return 0.0

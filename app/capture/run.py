@@ -82,6 +82,11 @@ class CaptureRun(QObject):
             return None
         return self._map.drift_px, self._map.magnification
 
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether the last capture ended before its last frame; ``told`` has said so."""
+        return self._end is not None and bool(self._end.reason)
+
     def close(self) -> None:
         """Give up the map that is growing, and wait for its thread."""
         if self._map is not None:

@@ -69,7 +69,7 @@ class StackPanel(QWidget):
         self.depth_of_field = ActionButton(actions["use_depth_of_field"], role="link", text=_("Use"))
         spacing = Form()
         self._step_label = spacing.row(_("Step"), self.step)
-        self._count_label = spacing.row(_("Frames"), self.count)
+        self._count_label = spacing.row(_("Frame count"), self.count)
         self._depth_hint = hint()
         self.summary = PlanSummary()
         column = QVBoxLayout(self)
@@ -231,7 +231,7 @@ class PlanSummary(QWidget):
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(3)
         self._values: list[QLabel] = []
-        captions = (_("Frames"), _("Step"), _("Range"), _("Needs"))
+        captions = (_("Frame count"), _("Step"), _("Range"), _("Needs"))
         for place, caption in enumerate(captions):
             row, column = divmod(place, 2)
             name, value = QLabel(caption), QLabel()

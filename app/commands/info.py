@@ -142,14 +142,14 @@ def _readable(facts: dict[str, Any]) -> dict[str, str]:
 
 def _readable_stack(facts: dict[str, Any]) -> dict[str, str]:
     unit = _unit(facts["z_unit"])
-    known = _("step {step:g} um").format(step=facts["step"]) if facts["z_unit"] == "um" else _("step unknown")
+    known = _("step {step:g} µm").format(step=facts["step"]) if facts["z_unit"] == "um" else _("step unknown")
     colour = _("RGB") if facts["colour"] == "rgb" else _("grey")
     words = {
         _("frames"): _("{n} of {columns} x {rows} pixels, {colour}, {bits} bit").format(
             n=facts["frames"], columns=facts["columns"], rows=facts["rows"], colour=colour, bits=facts["bits"]
         ),
         _("heights"): f"{facts['first']:g} … {facts['last']:g} {unit}, {known}",
-        _("pixel"): _("unknown") if facts["pixel_um"] is None else f"{facts['pixel_um']:g} um",
+        _("pixel"): _("unknown") if facts["pixel_um"] is None else f"{facts['pixel_um']:g} µm",
     }
     if "magnification" in facts:
         words[_("objective")] = f"{facts['magnification']:g}x / NA {facts['na']:g}"
@@ -165,4 +165,4 @@ def _readable_map(facts: dict[str, Any]) -> str:
 
 
 def _unit(z_unit: str) -> str:
-    return "um" if z_unit == "um" else _("frames")
+    return "µm" if z_unit == "um" else _("frames")

@@ -232,7 +232,7 @@ def _summary(input_path: Path, stack: FocalStack, height_map: HeightMap, seconds
 
 
 def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, Any]) -> None:
-    unit = _("frames") if height_map.z_unit == "frame" else "um"
+    unit = _("frames") if height_map.z_unit == "frame" else "µm"
     lowest, highest = summary["lowest"], summary["highest"]
     facts = {
         _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),
@@ -262,7 +262,7 @@ def _error_values(result: Comparison) -> dict[str, Any]:
 
 
 def _print_comparison(result: Comparison, stack: FocalStack, summary: dict[str, Any]) -> None:
-    unit = _("frames") if stack.z_unit == "frame" else "um"
+    unit = _("frames") if stack.z_unit == "frame" else "µm"
     if result.count == 0:
         complain(_("No pixel has both a height and a known height: there is nothing to compare."))
         return

@@ -29,7 +29,10 @@ from app.surface.height_item import HeightItem
 from app.surface.picking import first_hit, scene_height
 from app.surface.ticks import decimals, number, round_step, ticks
 
-DEFAULT_AZIMUTH, DEFAULT_ELEVATION = -62.0, 38.0
+DEFAULT_AZIMUTH = -62.0
+WIDE_ELEVATION, TALL_ELEVATION = 38.0, 62.0
+"""Camera elevation after a reset in a pane twice as wide as high, and in one that is higher than wide: seen more
+from above, a surface fills a tall pane better."""
 LOWEST, HIGHEST = 4.0, 90.0
 """Camera elevation in degrees: never from below, where there is nothing to see."""
 FIELD_OF_VIEW = 28.0
@@ -86,7 +89,7 @@ class SurfaceScene(GLViewWidget):
         self.marker: Pixel | None = None
         self.line: tuple[Pixel, Pixel] | None = None
         self._zoom = 1.0
-        self._fitted = DEFAULT_AZIMUTH, DEFAULT_ELEVATION
+        self._fitted = DEFAULT_AZIMUTH, WIDE_ELEVATION
         """Camera angles at the last reset."""
         self._has_failed = False
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
@@ -98,7 +101,11 @@ class SurfaceScene(GLViewWidget):
     # Camera
 
     def reset_camera(self) -> None:
-        self._look(DEFAULT_AZIMUTH, DEFAULT_ELEVATION)
+        self._look(DEFAULT_AZIMUTH, self._best_elevation())
+
+    def _best_elevation(self) -> float:
+        wide = min(1.0, max(0.0, self.width() / max(1, self.height()) - 1.0))
+        return TALL_ELEVATION + wide * (WIDE_ELEVATION - TALL_ELEVATION)
 
     def look_from_top(self) -> None:
         """Straight down, row 0 of the map at the top as in the image."""
@@ -179,6 +186,11 @@ class SurfaceScene(GLViewWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        if self._is_built and self._fitted[0] == DEFAULT_AZIMUTH:
+            is_as_fitted = (self.opts["azimuth"], self.opts["elevation"]) == self._fitted
+            self._fitted = DEFAULT_AZIMUTH, self._best_elevation()
+            if is_as_fitted:
+                self.opts["elevation"] = self._fitted[1]
         self._place()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:

@@ -118,9 +118,9 @@ class SurfaceWorkspace(QStackedWidget):
         center.setChildrenCollapsible(False)
         center.addWidget(images)
         center.addWidget(surface)
-        center.setStretchFactor(0, 5)
+        center.setStretchFactor(0, 6)
         center.setStretchFactor(1, 7)
-        center.setSizes([500, 700])
+        center.setSizes([600, 700])
         self._desk.setCentralWidget(center)
 
         column = QWidget()

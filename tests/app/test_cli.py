@@ -401,3 +401,15 @@ def test_a_reader_that_hangs_up_is_no_reason_to_complain(stack):
     child.wait(timeout=60)
     assert child.stderr.read() == ""
     child.stderr.close()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_a_terminal_without_the_letter_mu_is_no_reason_to_fail(stack, encoding):
+    words = [sys.executable, "-m", "app.cli", "info", stack]
+    result = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "100"}, capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert b"Traceback" not in result.stderr
+    assert b"frames" in result.stdout

@@ -36,7 +36,7 @@ def test_the_nearer_of_two_walls_is_met(row, column, slope):
     height_over_wall = start[2] + (place(row, 20, 0)[0] - start[0]) * -slope
     if height_over_wall < 0.95:
         assert abs(hit[1] - 20) <= 1
-    elif start[2] + (place(row, 39, 0)[0] - start[0]) * -slope > 1.05:
+    elif start[2] + (place(row, 39.5, 0)[0] - start[0]) * -slope > 1.05:
         assert hit[1] >= 40
     assert hit[0] == row
 

@@ -2,23 +2,27 @@
 
 import gettext
 import logging
+import sys
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
 
 from app import theme
-from app.actions import ACTIONS, MENUS
+from app.actions import ACTIONS, MENUS, without_mnemonic
+from app.application import start_log
 from app.bars import Bar
 from app.dialogs import ExportDialog, ShortcutsDialog
 from app.main_window import WORKSPACES, MainWindow
 from app.palette import Palette, match
 from app.settings import Settings, load_settings, save_settings, settings_file
+from app.status_line import free_bytes
 from models import storage
 from models.errors import InputError
 from models.formats import MAP_SUFFIXES
@@ -370,3 +374,70 @@ def test_closing_twice_is_fine(qtbot, window: MainWindow) -> None:
     assert window.close()
     assert not window.isVisible()
     window.close()
+
+
+def test_many_bars_leave_nothing_behind_that_crashes(qtbot, window: MainWindow) -> None:
+    """Wrappers of layout items once outlived their widgets; the next list that was filled crashed the program."""
+    for number in range(150):
+        bar = window.bars.show_fault("Stage", f"message {number % 2}", ("Release", lambda: None))
+        QApplication.processEvents()
+        bar.dismiss()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    assert window.bars.bars() == []
+    for _ in range(3):
+        window.show_palette()
+        palette = window.findChild(Palette)
+        QTest.keyClicks(palette.field, "exp")
+        assert palette.list.count() > 0
+        QTest.keyClick(palette.field, Qt.Key.Key_Escape)
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+
+
+def test_bars_outlive_a_change_of_theme_and_their_buttons_work(qtbot, window: MainWindow) -> None:
+    pressed: list[bool] = []
+    bar = window.bars.show_fault("Camera", "fault", ("Again", lambda: pressed.append(True)))
+    window.actions_by_name["light_theme"].trigger()
+    assert window.bars.bars() == [bar]
+    assert bar.isVisible()
+    bar.buttons[0].click()
+    assert pressed == [True]
+    assert window.bars.bars() == []
+
+
+def test_headings_lose_their_mnemonics() -> None:
+    assert [without_mnemonic(text) for text in ("&File", "S&tage", "文件(&F)", "Open")] == [
+        "File", "Stage", "文件", "Open",
+    ]  # fmt: skip
+
+
+def test_the_buttons_of_qt_speak_the_language_too(qtbot, window: MainWindow) -> None:
+    def cancel() -> str:
+        return QCoreApplication.translate("QPlatformTheme", "Cancel")
+
+    window.set_language("zh_CN")
+    assert cancel() == "取消"
+    window.set_language("en")
+    assert cancel() == "Cancel"
+
+
+def test_an_exception_that_nobody_caught_is_told_and_written_down(private_settings: Path, caplog) -> None:
+    hooks, told = (sys.excepthook, threading.excepthook), []
+    handlers = list(logging.getLogger().handlers)
+    try:
+        start_log(told.append)
+        sys.excepthook(ValueError, ValueError("in a slot"), None)
+        thread = threading.Thread(target=lambda: {}["in a thread"])
+        thread.start()
+        thread.join()
+    finally:
+        sys.excepthook, threading.excepthook = hooks
+        for handler in [h for h in logging.getLogger().handlers if h not in handlers]:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    assert [str(error) for error in told] == ["in a slot", "'in a thread'"]
+    assert caplog.text.count("Unexpected error") == 2
+
+
+def test_free_space_of_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "not" / "made" / "yet") > 0
+    assert free_bytes(tmp_path / ("x" * 300)) > 0
