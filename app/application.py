@@ -10,7 +10,7 @@ from logging.handlers import RotatingFileHandler
 from types import TracebackType
 
 from PySide6.QtCore import QCoreApplication, QLibraryInfo, Qt, QTimer, QTranslator
-from PySide6.QtGui import QIcon
+from PySide6.QtGui import QFont, QIcon
 from PySide6.QtWidgets import QApplication
 
 from app.settings import log_folder
@@ -36,10 +36,17 @@ def create_application() -> QApplication:
     return app
 
 
-def translate_qt(code: str) -> None:
-    """Qt's own texts - the buttons of its dialogs, the menus of its fields - in the language of ours."""
-    app = QCoreApplication.instance()
-    assert app is not None
+def prepare_qt_for(code: str) -> None:
+    """Qt's own texts - the buttons of its dialogs, the menus of its fields - and its letters in a language."""
+    app = QApplication.instance()
+    assert isinstance(app, QApplication)
+    font = app.font()
+    # Hinting makes the dense characters of Chinese look bold, bright on dark above all.
+    is_dense = code.startswith("zh")
+    font.setHintingPreference(
+        QFont.HintingPreference.PreferNoHinting if is_dense else QFont.HintingPreference.PreferDefaultHinting
+    )
+    app.setFont(font)
     for old in app.findChildren(QTranslator):
         app.removeTranslator(old)
         old.deleteLater()

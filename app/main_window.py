@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.actions import Actions
-from app.application import create_application, interruptible, start_log, translate_qt
+from app.application import create_application, interruptible, prepare_qt_for, start_log
 from app.bars import Bar, Bars
 from app.capture.demo import Demo, demo_settings
 from app.capture.link import MicroscopeLink
@@ -63,7 +63,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.settings = settings or load_settings()
         self._remember = remember
-        translate_qt(use_language(self.settings.language))
+        prepare_qt_for(use_language(self.settings.language))
         self.setWindowTitle("Reliefscope")
         self.setAcceptDrops(True)
         self.setMinimumSize(1024, 640)
@@ -80,6 +80,8 @@ class MainWindow(QMainWindow):
         self._restore_geometry()
         self.show_workspace(self.settings.workspace)
         self.files.look_for_interrupted()
+        for problem in self.capture.left_out:
+            self.tell(str(problem))
 
     # --- building
 
@@ -102,8 +104,13 @@ class MainWindow(QMainWindow):
         ):
             self._pages.addWidget(page)
         self.scale_bar = ScaleBar()
+        self._scale_place = QWidget()  # what it asks belongs to the Surface workspace, and is seen only there
+        inside = QVBoxLayout(self._scale_place)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addWidget(self.scale_bar)
         self.status = StatusLine(actions["cancel"])
         self.status.watch_disk(self.settings.captures_folder)
+        self.status.diskLookedAt.connect(self.capture.stack.refresh_summary)
         self.menus = Menus(
             actions,
             self.settings,
@@ -117,7 +124,7 @@ class MainWindow(QMainWindow):
         column = QVBoxLayout(center)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        for widget in (self.top, self.bars, self.scale_bar):
+        for widget in (self.top, self.bars, self._scale_place):
             column.addWidget(widget)
         column.addWidget(self._pages, 1)
         column.addWidget(self.status)
@@ -188,6 +195,7 @@ class MainWindow(QMainWindow):
     def show_workspace(self, name: str) -> None:
         self.settings.workspace = name
         self._pages.setCurrentIndex(WORKSPACES.index(name))
+        self._scale_place.setVisible(name == "surface")
         self.actions_by_name[name].setChecked(True)
 
     def set_light_theme(self, on: bool) -> None:
@@ -199,7 +207,7 @@ class MainWindow(QMainWindow):
 
     def set_language(self, code: str) -> None:
         self.settings.language = use_language(code)
-        translate_qt(self.settings.language)
+        prepare_qt_for(self.settings.language)
         self._rebuild()
 
     def _rebuild(self, *, keep_layouts: bool = True) -> None:
@@ -297,6 +305,7 @@ class MainWindow(QMainWindow):
 
     def show_scale_bar(self) -> None:
         if self.document.stack is not None:
+            self.show_workspace("surface")
             self.scale_bar.show_stack(self.document.stack)
             self.scale_bar.show()
             self.scale_bar.step.setFocus()

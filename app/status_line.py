@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QTimer
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QToolButton, QWidget
 
@@ -31,6 +31,9 @@ class Reading(QLabel):
 
 class StatusLine(QFrame):
     """z, progress with time left and Cancel, exposure, frame rate, free disk space, device."""
+
+    diskLookedAt = Signal()
+    """Every few seconds: what depends on the free space may have changed."""
 
     def __init__(self, cancel: QAction) -> None:
         super().__init__()
@@ -115,6 +118,7 @@ class StatusLine(QFrame):
         free = free_bytes(self._folder)
         self.disk.setText(_("{size} free").format(size=data_size(free)))
         set_role(self.disk, "amber" if free < LOW_SPACE else "")
+        self.diskLookedAt.emit()
 
 
 def free_bytes(folder: Path) -> int:

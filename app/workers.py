@@ -26,6 +26,8 @@ Job = Callable[[Progress, threading.Event], Any]
 
 JOIN_SECONDS = 10.0
 """How long closing waits for a thread; long enough for one exposure or one tile of a reconstruction."""
+WRITE_SECONDS = 120.0
+"""How long closing waits for files that are being written; a disk that hangs must not keep the program for ever."""
 
 
 class Courier(QObject):
@@ -102,7 +104,7 @@ class Worker(QObject):
             if not self._keep_all:
                 self._cancel_all()
             self._condition.notify()
-        self._thread.join(JOIN_SECONDS)
+        self._thread.join(WRITE_SECONDS if self._keep_all else JOIN_SECONDS)
 
     def _cancel_all(self) -> None:
         if self._running is not None:

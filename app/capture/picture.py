@@ -20,7 +20,7 @@ class LivePicture:
     """One picture with its statistics. ``histogram``: (256,) share of the pixels per bin from 0 to ``white``.
 
     ``levels``: black and white point of the display. ``clipped``: share of pixels at ``white``.
-    ``sharpness``: mean squared Laplacian over the squared mean, in 1e-3: independent of the exposure.
+    ``sharpness``: mean squared Laplacian over the squared mean, in 1e-5: independent of the exposure.
     """
 
     image: NDArray[Any]
@@ -94,14 +94,14 @@ def look_at(
 
 
 def sharpness(grey: NDArray[Any]) -> float:
-    """Energy of the Laplacian over the squared mean, times 1000, of the middle of an image (H, W)."""
+    """Energy of the Laplacian over the squared mean, times 1e5, of the middle of an image (H, W). Noise is blurred."""
     rows, columns = grey.shape
     middle = grey[rows // 2 - min(rows, 512) // 2 :, columns // 2 - min(columns, 512) // 2 :][:512, :512]
     middle = cv2.GaussianBlur(middle.astype(np.float32), (0, 0), NOISE_SIGMA_PX)
     mean = float(middle.mean())
     if mean <= 0:
         return 0.0
-    return 1000.0 * float(np.mean(np.square(cv2.Laplacian(middle, cv2.CV_32F)))) / mean**2
+    return 1e5 * float(np.mean(np.square(cv2.Laplacian(middle, cv2.CV_32F)))) / mean**2
 
 
 def white_of(dtype: np.dtype[Any], bit_depth: int) -> int:

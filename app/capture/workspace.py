@@ -85,7 +85,8 @@ class CaptureWorkspace(QWidget):
     # --- layout
 
     def _arrange(self) -> None:
-        for name, title in _profiles():
+        found, self.left_out = _profiles()
+        for name, title in found:
             self.profile.addItem(title, name)
         self.profile.setToolTip(
             _("Which microscope. Your own descriptions belong in {folder}.").format(folder=profiles_folder())
@@ -283,9 +284,11 @@ class CaptureWorkspace(QWidget):
     def start_capture(self) -> None:
         """Capture the stack as set up, into a new file in the captures folder."""
         plan = self.stack.plan()
-        if plan is not None:
-            folder, sample = self._settings.captures_folder, self.sample.text().strip()
-            self._run.start(plan, folder, sample, self._settings.reconstruction)
+        if plan is None:  # the disk has filled since the plan was made: say so
+            self.stack.refresh_summary()
+            return
+        folder, sample = self._settings.captures_folder, self.sample.text().strip()
+        self._run.start(plan, folder, sample, self._settings.reconstruction)
 
     # --- showing
 
@@ -406,15 +409,16 @@ class CaptureWorkspace(QWidget):
         self._settings.jog_steps_um, self._settings.jog_step = steps_um, step
 
 
-def _profiles() -> list[tuple[str, str]]:
-    """(name or path, title) of the microscopes that come along and of the user's own."""
-    found = []
+def _profiles() -> tuple[list[tuple[str, str]], list[ReliefscopeError]]:
+    """(name or path, title) of the microscopes that come along and of the user's own; what is wrong with the others."""
+    found, left_out = [], []
     for name in (*profile_names(), *(str(path) for path in sorted(profiles_folder().glob("*.toml")))):
         try:
             found.append((name, _(load_profile(name).title)))
         except ReliefscopeError as error:
             log.warning("This microscope is left out: %s", error)
-    return found
+            left_out.append(error)
+    return found, left_out
 
 
 FOCUS_RANGE_UM = 100.0

@@ -30,7 +30,7 @@ from app.surface.picking import first_hit, scene_height
 from app.surface.ticks import decimals, number, round_step, ticks
 
 DEFAULT_AZIMUTH = -62.0
-WIDE_ELEVATION, TALL_ELEVATION = 38.0, 62.0
+WIDE_ELEVATION, TALL_ELEVATION = 38.0, 56.0
 """Camera elevation after a reset in a pane twice as wide as high, and in one that is higher than wide: seen more
 from above, a surface fills a tall pane better."""
 LOWEST, HIGHEST = 4.0, 90.0

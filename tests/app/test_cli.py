@@ -17,9 +17,10 @@ import trimesh
 from PIL import Image
 
 from app.cli import main
+from models.capture_file import StackWriter
 from models.formats import read_height_map
 from models.language import use_language
-from models.storage import StackWriter, load_reconstruction, open_stack
+from models.storage import load_reconstruction, open_stack
 from tests.data import SHARED, needs_shared
 
 ROOT = Path(__file__).parents[2]

@@ -456,3 +456,35 @@ def test_no_modal_dialog_from_start_to_end(qtbot: QtBot, connected: MainWindow) 
         for _ in range(5):
             qtbot.wait(20)
             assert QApplication.activeModalWidget() is None
+
+
+def test_a_disk_that_filled_after_the_plan_is_no_silent_refusal(
+    qtbot: QtBot, connected: MainWindow, monkeypatch
+) -> None:
+    set_stack(connected)
+    assert connected.actions_by_name["start"].isEnabled()
+    monkeypatch.setattr("app.capture.workspace.free_bytes", lambda _folder: 1000)
+    connected.actions_by_name["start"].trigger()
+    assert connected.link.busy == ""
+    assert "disk" in connected.capture._start_hint.text()
+    assert not connected.actions_by_name["start"].isEnabled()
+    monkeypatch.undo()
+    connected.status.watch_disk(connected.settings.captures_folder)
+    assert connected.actions_by_name["start"].isEnabled()
+
+
+def test_a_cancelled_capture_says_so_once(qtbot: QtBot, connected: MainWindow) -> None:
+    in_the_middle(qtbot, connected)
+    with qtbot.waitSignal(connected.run.captured, timeout=LONG):
+        connected.actions_by_name["cancel"].trigger()
+    assert len(texts(connected)) == 1
+    assert texts(connected)[0].startswith("Capture cancelled after")
+
+
+def test_the_surface_comes_up_after_a_capture_where_wanted(qtbot: QtBot, connected: MainWindow) -> None:
+    set_stack(connected)
+    connected.actions_by_name["surface_after_capture"].trigger()
+    assert connected.settings.show_surface_after_capture
+    with qtbot.waitSignal(connected.run.captured, timeout=LONG):
+        connected.actions_by_name["start"].trigger()
+    assert connected.settings.workspace == "surface"

@@ -216,6 +216,7 @@ def test_shift_and_right_button_move_the_surface_but_never_out_of_sight(view):
 
 def test_wheel_zooms_within_the_limits(view):
     view.set_height_map(waves())
+    start = view.scene.camera()
     mouse.turn_wheel(view.scene, QPointF(300, 200), 120)
     assert view.scene.camera()[2] < 1
     for _ in range(60):
@@ -227,7 +228,20 @@ def test_wheel_zooms_within_the_limits(view):
     assert 0.05 < nearest < 0.2
     assert 2 < farthest < 5
     QTest.mouseDClick(view.scene, Qt.MouseButton.LeftButton)
-    assert view.scene.camera() == (-62, 38, 1)
+    assert view.scene.camera() == start
+
+
+def test_a_tall_pane_is_looked_into_more_from_above(qtbot, view):
+    """As long as nobody has turned the surface; what was turned by hand stays as it is."""
+    view.set_height_map(waves())
+    view.resize(1200, 400)
+    qtbot.waitUntil(lambda: view.scene.camera()[1] == 38)
+    view.resize(300, 700)
+    qtbot.waitUntil(lambda: view.scene.camera()[1] == 56)
+    view.scene.turn(0, -10)
+    view.resize(1200, 400)
+    qtbot.wait(20)
+    assert view.scene.camera()[1] == 46
 
 
 def test_keyboard_does_what_the_mouse_does(view):

@@ -23,7 +23,7 @@ from app.main_window import WORKSPACES, MainWindow
 from app.palette import Palette, match
 from app.settings import Settings, load_settings, save_settings, settings_file
 from app.status_line import free_bytes
-from models import storage
+from models import capture_file, storage
 from models.errors import InputError
 from models.formats import MAP_SUFFIXES
 
@@ -267,7 +267,9 @@ def test_interrupted_capture_is_offered_and_recovered(qtbot, settings: Settings)
     settings.captures_folder.mkdir(parents=True)
     path = settings.captures_folder / "cut.h5"
     rng = np.random.default_rng(2)
-    writer = storage.StackWriter(path, image_shape=(32, 32), dtype=np.dtype(np.uint8), frame_count=10, pixel_um=0.5)
+    writer = capture_file.StackWriter(
+        path, image_shape=(32, 32), dtype=np.dtype(np.uint8), frame_count=10, pixel_um=0.5
+    )
     for index in range(5):
         image = rng.integers(0, 255, (32, 32), dtype=np.uint8)
         writer.append(image, z_um=2.0 * index, z_requested_um=2.0 * index, time_s=float(index))
@@ -398,7 +400,7 @@ def test_bars_outlive_a_change_of_theme_and_their_buttons_work(qtbot, window: Ma
     bar = window.bars.show_fault("Camera", "fault", ("Again", lambda: pressed.append(True)))
     window.actions_by_name["light_theme"].trigger()
     assert window.bars.bars() == [bar]
-    assert bar.isVisible()
+    qtbot.waitUntil(bar.isVisible)
     bar.buttons[0].click()
     assert pressed == [True]
     assert window.bars.bars() == []
@@ -441,3 +443,25 @@ def test_an_exception_that_nobody_caught_is_told_and_written_down(private_settin
 def test_free_space_of_a_folder_that_cannot_be_looked_at(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "not" / "made" / "yet") > 0
     assert free_bytes(tmp_path / ("x" * 300)) > 0
+
+
+def test_a_microscope_that_cannot_be_read_is_told(qtbot, settings: Settings, private_settings: Path) -> None:
+    (private_settings / "profiles" / "broken.toml").write_text('title = "bro')
+    window = MainWindow(settings, remember=False)
+    try:
+        assert any("broken.toml" in text for text in bar_texts(window))
+        assert window.capture.profile.count() > 1
+    finally:
+        window.close()
+        window.deleteLater()
+
+
+def test_the_question_for_the_scale_is_asked_in_its_workspace_only(qtbot, window: MainWindow, folder: Path) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    assert window.scale_bar.isVisible()
+    window.show_workspace("capture")
+    assert not window.scale_bar.isVisible()
+    window.actions_by_name["set_scale"].trigger()
+    assert window.settings.workspace == "surface"
+    assert window.scale_bar.isVisible()

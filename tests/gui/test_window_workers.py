@@ -221,3 +221,12 @@ def test_where_files_are_written_every_job_gets_its_turn(qtbot: QtBot) -> None:
     worker.close()
     qtbot.waitUntil(lambda: len(delivered) == 5, timeout=LONG)
     assert ran == delivered == [0, 1, 2, 3, 4]
+
+
+def test_sharpness_tells_focus_from_noise() -> None:
+    """Detail of a few pixels counts ten times as much as the noise of an empty picture."""
+    noise = np.random.default_rng(0).normal(0, 4, (256, 256))
+    rows, columns = np.mgrid[:256, :256]
+    detail = 40 * np.sin(rows / 1.5) * np.sin(columns / 1.5)
+    empty, focused = (np.clip(128 + picture + noise, 0, 255).astype(np.uint8) for picture in (0, detail))
+    assert sharpness(focused) > 10 * sharpness(empty)
