@@ -29,12 +29,12 @@ class NumberField(QDoubleSpinBox):
 
     def __init__(self, unit: str, low: float, high: float, *, digits: int = 2, step: float = 1.0) -> None:
         super().__init__()
+        self._quiet = False
         _plain(self)
         self.setSuffix(f" {unit}" if unit else "")
         self.setDecimals(digits)
         self.setRange(low, high)
         self.setSingleStep(step)
-        self._quiet = False
         self.valueChanged.connect(self._tell)
 
     def show_value(self, value: float) -> None:
@@ -43,6 +43,17 @@ class NumberField(QDoubleSpinBox):
             return
         self._quiet = True
         self.setValue(value)
+        self._quiet = False
+
+    def setRange(self, low: float, high: float) -> None:
+        """Silent as well: a value that has to move into the range was not wished by anybody."""
+        self._quiet = True
+        super().setRange(low, high)
+        self._quiet = False
+
+    def setDecimals(self, digits: int) -> None:
+        self._quiet = True
+        super().setDecimals(digits)
         self._quiet = False
 
     def _tell(self, value: float) -> None:

@@ -488,3 +488,27 @@ def test_the_surface_comes_up_after_a_capture_where_wanted(qtbot: QtBot, connect
     with qtbot.waitSignal(connected.run.captured, timeout=LONG):
         connected.actions_by_name["start"].trigger()
     assert connected.settings.workspace == "surface"
+
+
+def test_nobody_turns_the_exposure_when_the_window_is_built_anew(qtbot: QtBot, connected: MainWindow) -> None:
+    """The range of the camera once pushed a fresh field to its lower end, and the field told the camera."""
+    type_into(connected.capture.camera.exposure, "7.5")
+    qtbot.waitUntil(lambda: connected.link.settings.exposure_ms == 7.5, timeout=LONG)
+    connected.actions_by_name["light_theme"].trigger()
+    connected.set_language("zh_CN")
+    with qtbot.waitSignals([connected.link.pictureReady] * 5, timeout=LONG):
+        pass
+    assert connected.link.settings.exposure_ms == 7.5
+    assert connected.capture.camera.exposure.value() == 7.5
+
+
+def test_connecting_moves_nothing_where_zero_is_out_of_the_limits(qtbot: QtBot, window: MainWindow) -> None:
+    profile = Path(window.settings.profile)
+    profile.write_text(profile.read_text().replace("[-300, 500]", "[10, 500]"))
+    with qtbot.waitSignal(window.link.pictureReady, timeout=LONG):
+        window.actions_by_name["connect"].trigger()
+    assert window.link.device.limits_um[0] > 0
+    with qtbot.waitSignals([window.link.pictureReady] * 5, timeout=LONG):
+        pass
+    assert window.link.target_um is None
+    assert window.link.z_um == pytest.approx(20, abs=0.5)
