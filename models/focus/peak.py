@@ -11,12 +11,13 @@ A height is NaN only where nothing at all is known: the focus measure is zero in
 
 **Confidence** answers one question: how far does the peak rise above what noise does by chance? With
 ``others`` the mean measure of the other frames, the rise ``best - others`` is counted in units of the
-spread that noise gives the measure. That spread is taken to be the one of white noise of the level
-``others`` in this window, or down to half of it where the curve is smooth: the second differences of noise
-have six times its variance, while a peak that is broad against the step hardly bends. The largest of N
-noise values rises by about sqrt(2 ln N) units; from there the confidence goes from 0 towards 1: 0.25 at
-1 unit, below which the pixel is flagged NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or
-beside a frame that does not show the pixel, keeps a quarter of it, for the true peak may lie beyond.
+spread that noise gives the measure. That spread is read off the bends of the curve away from the peak: the
+second differences of noise have six times its variance. Few frames tell little, so the spread of white
+noise of the level ``others`` in this window has the weight of two more; noise that is not white (JPEG
+blocks, interpolated colours) shows in the bends. The largest of N noise values rises by about sqrt(2 ln N)
+units; from there the confidence goes from 0 towards 1: 0.25 at 1 unit, below which the pixel is flagged
+NO_PEAK, and 0.5 at 3 units. A peak on the first or last frame, or beside a frame that does not show the
+pixel, keeps a quarter of it, for the true peak may lie beyond.
 """
 
 from dataclasses import dataclass
@@ -125,8 +126,10 @@ class PeakSearch:
         rest = np.maximum(np.float32(count - 1) - self.frames_outside[rows], 1)
         others = (self.sum[rows] - best) / rest
         white = np.maximum(others * np.float32(relative_noise), np.float32(1e-12))
-        seen = cv2.sqrt((self.sum_of_squared_bends[rows] / (6 * white**2) + PRIOR_FRAMES) / (rest - 1 + PRIOR_FRAMES))
-        spread = white * np.clip(seen, LEAST_SPREAD, 1)
+        own, own_count = bends_of_peak(best, neighbours, index, count)
+        bends = np.maximum(self.sum_of_squared_bends[rows] - own, 0) / (6 * white**2)
+        evidence = np.maximum(rest - 1 - own_count, 0)
+        spread = white * np.maximum(cv2.sqrt((bends + PRIOR_FRAMES) / (evidence + PRIOR_FRAMES)), LEAST_SPREAD)
         by_chance = np.float32(np.sqrt(2 * np.log(count)))
         rise = np.maximum((best - others) - by_chance * spread, 0)
         confidence = rise / np.maximum(rise + np.float32(HALF_CONFIDENCE_RISE) * spread, np.finfo(np.float32).tiny)
@@ -139,6 +142,28 @@ class PeakSearch:
         confidence[at_end | outside] *= np.float32(END_CONFIDENCE)
         height_um[best <= 0] = np.nan
         return Peaks(height_um, confidence, flags)
+
+
+def bends_of_peak(
+    best: Plane, neighbours: list[tuple[Plane, Plane]], index: NDArray[np.uint16], count: int
+) -> tuple[Plane, Plane]:
+    """Sum of the squared second differences at the best frame and beside it, and how many there are, all (H, W).
+
+    ``neighbours`` as in :func:`interpolate`. Those that reach beyond the stack or to an OUTSIDE measure do not exist.
+    """
+    (before, after), (second_before, second_after) = neighbours
+    total, number = np.zeros_like(best), np.zeros_like(best)
+    for first, middle, last, centre in (
+        (second_before, before, best, -1),
+        (before, best, after, 0),
+        (best, after, second_after, 1),
+    ):
+        shown = cv2.min(cv2.min(first, last), middle) >= 0
+        exists = shown & (index >= 1 - centre) & (index <= count - 2 - centre)
+        bend = cv2.add(cv2.scaleAdd(middle, -2, first), last)
+        cv2.accumulateSquare(bend, total, mask=exists.view(np.uint8))
+        number += exists
+    return total, number
 
 
 def interpolate(

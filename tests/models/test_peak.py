@@ -89,7 +89,7 @@ def test_a_clear_peak_is_trusted_and_one_at_the_end_is_not():
     z_um = np.arange(20.0)
     middle, _ = search(gaussian(z_um, 9.6, 1.5) + 5, z_um)
     end, _ = search(gaussian(z_um, -1.0, 1.5) + 5, z_um)
-    assert middle.confidence[0, 0] > 0.9
+    assert middle.confidence[0, 0] > 0.85
     assert middle.flags[0, 0] == 0
     assert end.flags[0, 0] == Flag.PEAK_AT_END
     assert end.confidence[0, 0] <= 0.25
@@ -108,8 +108,17 @@ def test_noise_alone_earns_no_confidence(frames):
     measures = np.random.default_rng(0).normal(30, 30 * 0.07, (frames, 100, 100))
     peaks, _ = search(measures, np.arange(float(frames)))
     assert peaks.confidence.mean() < 0.05
-    assert (peaks.confidence > 0.5).mean() < 0.001
+    assert (peaks.confidence > 0.5).mean() < 0.003
     assert ((peaks.flags & Flag.NO_PEAK) > 0).mean() > 0.85
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.4])
+def test_noise_that_is_not_white_earns_no_confidence_either(spread):
+    """Compressed or interpolated pictures vary over the window several times as much as white noise does."""
+    measures = np.random.default_rng(0).gamma(spread**-2, 30 * spread**2, (16, 100, 100))
+    peaks, _ = search(measures, np.arange(16.0))
+    assert (peaks.confidence > 0.5).mean() < 0.08
+    assert np.median(peaks.confidence) < 0.15
 
 
 def test_confidence_grows_with_the_signal():
@@ -118,7 +127,7 @@ def test_confidence_grows_with_the_signal():
     noise = rng.normal(30, 2, (20, 50, 50))
     means = [search(noise + gaussian(z_um, 8.2, 1.5, a), z_um)[0].confidence.mean() for a in (0, 10, 30, 100, 1000)]
     assert means == sorted(means)
-    assert means[-1] > 0.95
+    assert means[-1] > 0.85
 
 
 def test_no_detail_in_any_frame_leaves_the_height_missing():

@@ -60,6 +60,9 @@ def test_the_eye_of_a_fly_has_the_radius_that_it_has():
     used = mask & (height_map.confidence > 0.5) & ~height_map.has_flag(Flag.PEAK_AT_END)
     assert used.sum() > 0.9 * mask.sum()
     rows, columns = np.nonzero(used)
+    empty = np.s_[:300, :300]  # nothing but compressed noise
+    assert (height_map.confidence[empty] > 0.5).mean() < 0.05
+    assert height_map.has_flag(Flag.NO_PEAK)[empty].mean() > 0.5
     points = np.column_stack([columns * 1.0228, rows * 1.0228, height_map.height_um[used]])[::20]
 
     def off_the_sphere(sphere: np.ndarray) -> np.ndarray:
