@@ -6,7 +6,7 @@ checked on the whole path -> driver -> settling -> measured position. STOP passe
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from hardware.clock import Clock
@@ -59,6 +59,7 @@ class FocusAxis:
         self._tolerance_um = tolerance_um
         self._stall_s = stall_s
         self._stopped = threading.Event()
+        self._stops = self._stops_before_move = 0
         self._moving = threading.Lock()
         self._line = threading.Lock()
         travel = sorted(self._z_um(limit) for limit in stage.limits_um)
@@ -122,13 +123,15 @@ class FocusAxis:
         StageError where the stage fails, stalls, misses its target or is moved by another thread.
         """
         with self._moving_alone():
-            self._refuse_if_stopped()
             self.check(z_um)
-            self._halt_if_cancelled(cancel)
-            for waypoint_um in self._waypoints_um(z_um):
-                self._travel(waypoint_um, cancel)
-            self._pause(self.settle_ms / 1000.0, cancel)
-            measured_um = self._read()
+            with self._halted_on_error():
+                self._stops_before_move = self._stops
+                self._refuse_if_stopped()
+                self._refuse_if_cancelled(cancel)
+                for waypoint_um in self._waypoints_um(z_um):
+                    self._travel(waypoint_um, cancel)
+                self._pause(self.settle_ms / 1000.0, cancel)
+                measured_um = self._read()
         if abs(measured_um - z_um) > self._tolerance_um:
             raise StageError(
                 _("{stage} stands at {measured:.2f} um instead of {target:.2f} um. Is something in its way?").format(
@@ -143,6 +146,7 @@ class FocusAxis:
 
     def stop(self) -> None:
         """Halt at once, from any thread; refuse every move until :meth:`release`. Raises StageError if unheard."""
+        self._stops += 1
         self._stopped.set()
         self._run_up_done = False
         self._stage.stop()
@@ -153,9 +157,11 @@ class FocusAxis:
 
     def close(self) -> None:
         """Halt a move in progress and release the port."""
-        if self._moving.locked():
-            self.stop()
-        self._stage.close()
+        try:
+            if self._moving.locked():
+                self.stop()
+        finally:
+            self._stage.close()
 
     def travel_s(self, distance_um: float) -> float:
         """Estimated time for one step of a sweep: the way, the run-up where the step goes against it, settling."""
@@ -184,6 +190,18 @@ class FocusAxis:
         finally:
             self._moving.release()
 
+    @contextmanager
+    def _halted_on_error(self) -> Iterator[None]:
+        """Whatever ends a move early - STOP, Cancel, Ctrl-C, a fault - the stage does not go on by itself."""
+        try:
+            yield
+        except BaseException:
+            self._run_up_done = False
+            with suppress(StageError):  # a stage that does not answer: the error on its way says so
+                self._stage.stop()
+                self._read()
+            raise
+
     def _read(self) -> float:
         with self._line:
             self._last_z_um = self._z_um(self._stage.position_um())
@@ -198,7 +216,7 @@ class FocusAxis:
         progress_s, progress_um = self.clock.now(), self._last_z_um
         while True:
             self._refuse_if_stopped()  # first: STOP may have come between the check and the start
-            self._halt_if_cancelled(cancel)
+            self._refuse_if_cancelled(cancel)
             with self._line:
                 moving = self._stage.is_moving()
             here_um = self._read()
@@ -207,8 +225,6 @@ class FocusAxis:
             if abs(here_um - progress_um) > ROUNDING_UM:
                 progress_s, progress_um = self.clock.now(), here_um
             elif self.clock.now() - progress_s > self._stall_s:
-                self._stage.stop()
-                self._run_up_done = False
                 raise StageError(
                     _("{stage} is blocked at {z:.2f} um and was switched off. Is something in its way?").format(
                         stage=self.name, z=here_um
@@ -223,23 +239,20 @@ class FocusAxis:
         end_s = self.clock.now() + seconds
         while (left_s := end_s - self.clock.now()) > 0:
             self._refuse_if_stopped()
-            self._halt_if_cancelled(cancel)
+            self._refuse_if_cancelled(cancel)
             self.clock.wait(min(left_s, 0.02), self._stopped)
         self._refuse_if_stopped()
 
     def _refuse_if_stopped(self) -> None:
-        if self._stopped.is_set():
+        # The count tells of a STOP that was released again before this thread looked.
+        if self._stopped.is_set() or self._stops != self._stops_before_move:
             self._stage.stop()  # a move that was started in the same instant
-            self._run_up_done = False
             raise StageStopped(
                 _("{stage} was stopped at {z:.2f} um. Release the stop to move again.").format(
                     stage=self.name, z=self._read()
                 )
             )
 
-    def _halt_if_cancelled(self, cancel: threading.Event | None) -> None:
+    def _refuse_if_cancelled(self, cancel: threading.Event | None) -> None:
         if cancel is not None and cancel.is_set():
-            self._stage.stop()
-            self._run_up_done = False
-            self._read()
             raise Cancelled

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware.camera import Camera, CameraError
 from hardware.motion import FocusAxis
+from models.capture_file import StackWriter
 from models.errors import Cancelled, InputError
 from models.focal_stack import Optics
 from models.language import _
-from models.storage import StackWriter
 
 MAX_FRAMES = 20_000
 
@@ -57,12 +57,13 @@ class SweepPlan(BaseModel):
         if not (math.isfinite(step_um) and step_um > 0):
             raise InputError(_("The step must be a positive number of micrometres, not {step}.").format(step=step_um))
         _check_range(top_um, bottom_um)
-        steps = max(1.0, math.ceil(round((top_um - bottom_um) / step_um, 6)))
+        steps = (top_um - bottom_um) / step_um
         if steps >= MAX_FRAMES:
             raise InputError(
                 _("A step of {step:g} um would make more than {limit} frames.").format(step=step_um, limit=MAX_FRAMES)
             )
-        plan = cls.by_count(top_um, bottom_um, int(steps) + 1, descending)
+        steps = max(1, math.ceil(round(steps, 6)))
+        plan = cls.by_count(top_um, bottom_um, steps + 1, descending)
         if plan.step_um < step_um * (1 - 1e-6):
             plan = plan.model_copy(update={"requested_step_um": step_um})
         return plan

@@ -75,7 +75,9 @@ def write_error(path: Path, error: OSError) -> OutputError:
 
 def is_disk_full(error: OSError) -> bool:
     """True for a full disk, an exhausted quota and a file larger than the file system allows."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error)
+    if error.errno is None:  # HDF5 and NumPy keep it to themselves
+        return "No space left" in str(error) or "requested and" in str(error)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _temporary_beside(path: Path) -> Path:

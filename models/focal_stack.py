@@ -13,6 +13,9 @@ from models.language import _
 ZUnit = Literal["um", "frame"]
 """``frame``: the step between the frames is unknown, so heights count frames and are no measurement."""
 
+MOST_FRAMES = 65_535
+"""The number of a pixel's best frame is kept in 16 bits."""
+
 
 class Frames(Protocol):
     """What holds the images: an array, an HDF5 data set or files read one by one on demand.
@@ -75,6 +78,12 @@ class FocalStack:
                 _("The stack holds {dtype} values; 8- or 16-bit unsigned images are needed.").format(
                     dtype=self.frames.dtype
                 )
+            )
+        if 0 in shape[1:]:
+            raise InputError(_("The frames of the stack have no pixels."))
+        if shape[0] > MOST_FRAMES:
+            raise InputError(
+                _("The stack has {n} frames; at most {most} can be used.").format(n=shape[0], most=MOST_FRAMES)
             )
         if shape[0] < 2:
             raise InputError(_("The stack has {n} frame; at least 2 are needed to find a focus.").format(n=shape[0]))

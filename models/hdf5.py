@@ -15,7 +15,7 @@ from typing import Literal
 
 import h5py
 
-from models.atomic import write_error
+from models.atomic import is_disk_full, write_error
 from models.errors import InputError, OutputError
 from models.language import _
 from models.schema import check_schema
@@ -24,7 +24,7 @@ _LOCK_PATIENCE_S = 2.0
 _one_at_a_time = threading.RLock()
 
 # What HDF5 raises for content that is missing or makes no sense.
-_DAMAGE: tuple[type[Exception], ...] = (OSError, KeyError, RuntimeError)
+_DAMAGE: tuple[type[Exception], ...] = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
 
 
 @contextlib.contextmanager
@@ -44,6 +44,8 @@ def open_sample(
         except _DAMAGE as error:
             if mode == "r+" and isinstance(error, OSError):
                 raise write_error(path, error) from error
+            if isinstance(error, OSError) and is_disk_full(error):
+                raise  # of the file that this one is copied into
             raise InputError(
                 _("Cannot read {path}: the file is damaged ({reason}).").format(path=path, reason=error)
             ) from error

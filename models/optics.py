@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from models.focal_stack import Optics
@@ -212,6 +211,8 @@ class FocusRenderer:
         self._prepare_slabs(roughness_slope, diffuse)
 
     def _prepare_slabs(self, roughness_slope: float, diffuse: float) -> None:
+        import scipy.fft  # a fifth of a second, which only those who simulate should wait
+
         surface, pixel_um = self.surface, self.surface.pixel_um
         margin = [min(48, n - 1) for n in self.shape]
         # even and a product of small primes: alternating signs need the first, a fast transform the second
@@ -254,6 +255,8 @@ class FocusRenderer:
 
         ``shift_px``: the sample moved by (rows, columns).
         """
+        import scipy.fft
+
         total = np.zeros_like(self._spectra[0])
         middle = total.shape[0] // 2
         for height_um, spectrum in zip(self._slab_height_um, self._spectra, strict=True):

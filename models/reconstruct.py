@@ -66,11 +66,13 @@ def focus_curve(
         )
     reach = 2 * margin_px(options.method, options.window)
     top, left = max(row - reach, 0), max(column - reach, 0)
-    part = np.s_[top : row + reach + 1, left : column + reach + 1]
+    part = slice(top, row + reach + 1), slice(left, column + reach + 1)
+    # Frames that can be read in part are: of a large stack in a file that is a hundredth of the work.
+    region = getattr(stack.frames, "region", lambda index, *part: stack.frames[index][part])
     curve = [
-        focus_measure(frame[part], options.method, options.window, stabilise=options.stabilise)[
+        focus_measure(region(index, *part), options.method, options.window, stabilise=options.stabilise)[
             row - top, column - left
         ]
-        for frame, _z in stack
+        for index in range(len(stack))
     ]
     return np.array(curve, dtype=np.float32)

@@ -1,11 +1,12 @@
 """The layout of the sample file: its groups, data sets and attributes, by version. See docs/file-format.md."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from importlib import metadata as packages
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import h5py
 import numpy as np
@@ -18,6 +19,9 @@ from models.language import _
 
 FORMAT = "reliefscope"
 SCHEMA_VERSION = 1
+
+STRUCTURE_BYTES = 1 << 20
+"""Room for everything in a file but its images."""
 
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """Built into every HDF5; without the byte shuffle camera noise does not compress at all."""
@@ -109,6 +113,24 @@ def reserve_frames(stack: h5py.Group, shape: tuple[int, ...], dtype: np.dtype[An
     h5py.h5d.create(stack.id, b"frames", kind, h5py.h5s.create_simple(shape), layout)
 
 
+def read_z_unit(group: h5py.Group) -> ZUnit:
+    """Raises ValueError for a unit that this schema does not know."""
+    unit = group.attrs["z_unit"]
+    if unit not in get_args(ZUnit):
+        raise ValueError(f"z_unit '{unit}'")
+    return cast(ZUnit, unit)
+
+
+def read_pixel_um(group: h5py.Group) -> float | None:
+    """None where the pixel size is unknown. Raises ValueError where it is no positive number."""
+    if "pixel_um" not in group.attrs:
+        return None
+    pixel_um = float(group.attrs["pixel_um"])
+    if not (math.isfinite(pixel_um) and pixel_um > 0):
+        raise ValueError(f"pixel_um {pixel_um}")
+    return pixel_um
+
+
 def read_optics(stack: h5py.Group) -> Optics | None:
     """The objective that the stack was taken with, None where it is unknown."""
     if "magnification" not in stack.attrs:
@@ -141,14 +163,13 @@ def write_reconstruction(
 
 def read_reconstruction(group: h5py.Group) -> HeightMap:
     """What :func:`write_reconstruction` wrote."""
-    pixel_um = group.attrs.get("pixel_um")
     return HeightMap(
         height_um=group["height_um"][:],
         confidence=group["confidence"][:],
         flags=group["flags"][:],
         all_in_focus=group["all_in_focus"][:] if "all_in_focus" in group else None,
-        pixel_um=None if pixel_um is None else float(pixel_um),
-        z_unit=group.attrs["z_unit"],
+        pixel_um=read_pixel_um(group),
+        z_unit=read_z_unit(group),
         method=group.attrs["method"],
         parameters=read_json(group, "parameters"),
         provenance=read_json(group, "provenance"),

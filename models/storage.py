@@ -1,162 +1,43 @@
-"""The sample file: a stack that survives a crash of the program, and what was reconstructed from it.
+"""The sample file: stacks, recovered or whole, and what was reconstructed from them.
 
-Why a kill at any moment loses nothing: the file gets all its structure before the first frame. Every chunk
-is allocated, every attribute exists, and the file takes its final name only after that has reached the
-disk. Adding a frame then overwrites reserved bytes and touches no HDF5 structure, so there is no moment
-at which the file is inconsistent. A frame counts as captured once its height is in ``/stack/z_um``, which
-is written after its image; frames that never arrived have NaN there. Saving a height map later changes
-the group ``/reconstructions`` only, never what leads to the stack.
+It is captured by :mod:`models.capture_file`, which also says why a kill loses nothing.
 """
 
 import contextlib
 import hashlib
 import math
-import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from models.atomic import check_space, check_writable, replacing, write_error
-from models.errors import Cancelled, InputError, OutputError
-from models.focal_stack import FocalStack, Optics, ZUnit
+from models.atomic import check_space, check_writable, replacing
+from models.capture_file import is_being_captured
+from models.errors import Cancelled, InputError
+from models.focal_stack import FocalStack
 from models.hdf5 import open_sample
 from models.height_map import HeightMap
 from models.language import _
 from models.schema import (
     COMPRESSION,
+    STRUCTURE_BYTES,
     create_stack,
     read_json,
     read_optics,
+    read_pixel_um,
     read_reconstruction,
-    reserve_frames,
+    read_z_unit,
     stamp,
     write_reconstruction,
 )
 
 SAMPLE_SUFFIXES = (".h5", ".hdf5")
 
-_FRAMES_PER_FSYNC = 4
-"""A power cut may cost this many of the last frames; a crash of the program costs none."""
-_STRUCTURE_BYTES = 1 << 20
-
-_being_captured: set[Path] = set()
-
 Progress = Callable[[int, int], None]
-
-
-class StackWriter:
-    """Captures a stack into a new file; each frame is safe on disk when :meth:`append` returns.
-
-    ``image_shape`` is (H, W) or (H, W, 3), ``dtype`` uint8 or uint16, ``frame_count`` the number planned.
-    Leaving the ``with`` block by an exception leaves an incomplete file, which :func:`recover` turns into
-    a shorter stack. Raises OutputError where ``path`` exists, cannot be written or the disk is too small.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        image_shape: tuple[int, ...],
-        dtype: Any,
-        frame_count: int,
-        pixel_um: float | None = None,
-        optics: Optics | None = None,
-        z_unit: ZUnit = "um",
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.path = Path(path).absolute()
-        self._image_shape = tuple(int(n) for n in image_shape)
-        self._dtype = np.dtype(dtype)
-        self._planned = frame_count
-        self._written = 0
-        if self.path.exists():
-            raise OutputError(
-                _("{path} exists already. Captures are never overwritten; choose another name.").format(path=self.path)
-            )
-        check_writable(self.path)
-        check_space(self.path, frame_count * self._frame_bytes + _STRUCTURE_BYTES)
-        with replacing(self.path) as temporary, h5py.File(temporary, "x") as file:
-            stamp(file)
-            shape = (frame_count, *self._image_shape)
-            stack = create_stack(file, shape, self._dtype, pixel_um, optics, z_unit, metadata or {})
-            reserve_frames(stack, shape, self._dtype)
-        # HDF5's own cache stays out: it would hold frames back until the next flush.
-        self._file = h5py.File(self.path, "r+", rdcc_nbytes=0)
-        _being_captured.add(self.path)
-
-    @property
-    def frame_count(self) -> int:
-        """Frames safely on disk."""
-        return self._written
-
-    @property
-    def _frame_bytes(self) -> int:
-        return math.prod(self._image_shape) * int(self._dtype.itemsize)
-
-    def append(self, image: NDArray[Any], *, z_um: float, z_requested_um: float, time_s: float) -> None:
-        """Write the next frame; on disk when this returns.
-
-        Raises OutputError where the disk is full or gone (frames before this one stay), and ValueError for
-        a frame of another shape or type, a height that is not finite or one frame too many.
-        """
-        index = self._written
-        if image.shape != self._image_shape or image.dtype != self._dtype:
-            raise ValueError(f"frame is {image.dtype} {image.shape}, planned {self._dtype} {self._image_shape}")
-        if index >= self._planned:
-            raise ValueError(f"{self._planned} frames were planned, one more was given")
-        if not np.isfinite(z_um):
-            raise ValueError(f"the height of a frame must be finite, not {z_um}")
-        stack = self._file["stack"]
-        try:
-            offset = (index, *(0 for _axis in self._image_shape))
-            stack["frames"].id.write_direct_chunk(offset, np.ascontiguousarray(image))
-            stack["z_requested_um"][index] = z_requested_um
-            stack["time_s"][index] = time_s
-            self._file.flush()
-            if (index + 1) % _FRAMES_PER_FSYNC == 0:
-                self._fsync()
-            stack["z_um"][index] = z_um  # from here on the frame counts
-            self._file.flush()
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        self._written = index + 1
-
-    def complete(self) -> None:
-        """Declare the stack finished; the last thing written. Fewer frames than planned are allowed."""
-        try:
-            self._file.flush()
-            self._fsync()
-            self._file.attrs.modify("complete", True)
-            self._file.flush()
-            self._fsync()
-        except OSError as error:
-            raise write_error(self.path, error) from error
-
-    def close(self) -> None:
-        """Release the file; does not complete it."""
-        _being_captured.discard(self.path)
-        # Every frame is flushed already, and a lost disk has been reported.
-        with contextlib.suppress(OSError, RuntimeError):
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    def _fsync(self) -> None:
-        descriptor = os.open(self.path, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class StoredFrames:
@@ -175,6 +56,11 @@ class StoredFrames:
             raise IndexError(f"frame {index} of {n}")
         with open_sample(self.path) as file:
             return np.asarray(file["stack/frames"][index % n])
+
+    def region(self, index: int, rows: slice, columns: slice) -> NDArray[Any]:
+        """A part of frame ``index``, without reading the rest of it."""
+        with open_sample(self.path) as file:
+            return np.asarray(file["stack/frames"][index, rows, columns])
 
 
 def open_stack(path: str | Path) -> FocalStack:
@@ -209,7 +95,7 @@ def recover(path: str | Path) -> FocalStack:
     or the capture is still running.
     """
     path = Path(path).absolute()
-    if path in _being_captured:
+    if is_being_captured(path):
         raise InputError(_("{path} is still being captured.").format(path=path))
     with open_sample(path, "r+") as file:
         stack = _read_stack(file, path)  # raises for fewer than two frames, before anything is changed
@@ -221,7 +107,7 @@ def find_interrupted(folder: str | Path) -> list[Path]:
     """Sample files directly in ``folder`` whose capture was interrupted and that hold something to recover."""
     found = []
     for path in sorted(p for p in Path(folder).absolute().iterdir() if p.suffix.lower() in SAMPLE_SUFFIXES):
-        if path in _being_captured or path.name.startswith("."):
+        if is_being_captured(path) or path.name.startswith("."):
             continue
         # Foreign, damaged, or captured by another process at this moment: nothing to offer.
         with contextlib.suppress(InputError), open_sample(path, patience_s=0) as file:
@@ -243,24 +129,22 @@ def write_stack(
     ``compressed`` makes the file some 1.7 times smaller and writing several times slower.
     Raises OutputError where the disk is full or the place cannot be written, Cancelled when cancelled.
     """
-    path = Path(path).absolute()
-    n = len(stack)
-    check_writable(path)
-    check_space(path, math.prod(stack.frames.shape) * stack.frames.dtype.itemsize + _STRUCTURE_BYTES)
-    with replacing(path) as temporary, h5py.File(temporary, "x", rdcc_nbytes=0) as file:
-        stamp(file)
-        shape, dtype = tuple(stack.frames.shape), np.dtype(stack.frames.dtype)
-        group = create_stack(file, shape, dtype, stack.pixel_um, stack.optics, stack.z_unit, stack.metadata)
-        settings = COMPRESSION if compressed else {}
-        frames = group.create_dataset("frames", shape, dtype, chunks=(1, *shape[1:]), **settings)
-        group["z_um"][:] = group["z_requested_um"][:] = stack.z_um
-        for index, (image, _z_um) in enumerate(stack):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-            frames[index] = image
-            if progress is not None:
-                progress(index + 1, n)
-        file.attrs.modify("complete", True)
+    with _new_sample(Path(path), _stack_bytes(stack)) as file:
+        _put_stack(file, stack, progress, cancel, compressed=compressed)
+
+
+def write_sample(path: str | Path, height_map: HeightMap, stack: FocalStack | None = None, name: str = "main") -> None:
+    """A height map, with its stack where that is given, into a new file. Replaces an existing one.
+
+    Raises OutputError where the disk is full or the place cannot be written.
+    """
+    provenance = dict(height_map.provenance)
+    with _new_sample(Path(path), _map_bytes(height_map) + (0 if stack is None else _stack_bytes(stack))) as file:
+        if stack is not None:
+            _put_stack(file, stack, None, None, compressed=False)
+            provenance["stack_sha256"] = stack_sha256(stack)
+            file["reconstructions"].attrs["stack_sha256"] = provenance["stack_sha256"]
+        write_reconstruction(file, height_map, name, provenance)
 
 
 def compress(path: str | Path, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
@@ -270,6 +154,7 @@ def compress(path: str | Path, progress: Progress | None = None, cancel: threadi
     """
     path = Path(path).absolute()
     open_stack(path)
+    check_space(path, path.stat().st_size)
     with replacing(path) as temporary, open_sample(path) as source, h5py.File(temporary, "x", rdcc_nbytes=0) as target:
         old = source["stack"]
         n = _count_captured(old["z_um"][:])
@@ -320,19 +205,14 @@ def save_reconstruction(path: str | Path, height_map: HeightMap, name: str = "ma
     if not name or "/" in name or name.startswith("."):
         raise InputError(_("'{name}' cannot be the name of a reconstruction.").format(name=name))
     if not path.exists():
-        check_writable(path)
-        check_space(path, _map_bytes(height_map) + _STRUCTURE_BYTES)
-        with replacing(path) as temporary, h5py.File(temporary, "x") as file:
-            stamp(file)
-            write_reconstruction(file, height_map, name)
-            file.attrs.modify("complete", True)
+        write_sample(path, height_map, name=name)
         return
     sha256 = _stored_sha256(path)
     if sha256 is not None:
         provenance: dict[str, Any] = {"source": str(path), **height_map.provenance, "stack_sha256": sha256}
     else:
         provenance = dict(height_map.provenance)
-    check_space(path, _map_bytes(height_map) + _STRUCTURE_BYTES)
+    check_space(path, _map_bytes(height_map) + STRUCTURE_BYTES)
     with open_sample(path, "r+") as file:
         waiting = f".{name}"
         group = file["reconstructions"]
@@ -379,6 +259,39 @@ def may_hold_capture(path: str | Path) -> bool:
         return True
 
 
+@contextlib.contextmanager
+def _new_sample(path: Path, image_bytes: int) -> Iterator[h5py.File]:
+    """A new file, open for writing; it appears at ``path``, complete, at the end of the ``with`` block."""
+    path = path.absolute()
+    check_writable(path)
+    check_space(path, image_bytes + STRUCTURE_BYTES)
+    with replacing(path) as temporary, h5py.File(temporary, "x", rdcc_nbytes=0) as file:
+        stamp(file)
+        yield file
+        file.attrs.modify("complete", True)
+
+
+def _put_stack(
+    file: h5py.File,
+    stack: FocalStack,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+    *,
+    compressed: bool,
+) -> None:
+    shape, dtype = tuple(stack.frames.shape), np.dtype(stack.frames.dtype)
+    group = create_stack(file, shape, dtype, stack.pixel_um, stack.optics, stack.z_unit, stack.metadata)
+    settings = COMPRESSION if compressed else {}
+    frames = group.create_dataset("frames", shape, dtype, chunks=(1, *shape[1:]), **settings)
+    group["z_um"][:] = group["z_requested_um"][:] = stack.z_um
+    for index, (image, _z_um) in enumerate(stack):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        frames[index] = image
+        if progress is not None:
+            progress(index + 1, len(stack))
+
+
 def _stack_group(file: h5py.File, path: Path) -> h5py.Group:
     if "stack" not in file:
         raise InputError(_("{path} holds a height map but no stack of images.").format(path=path))
@@ -396,19 +309,20 @@ def _read_stack(file: h5py.File, path: Path) -> FocalStack:
     n = _count_captured(z_um)
     if n < 2:
         raise InputError(_("{path} holds {n} captured frame(s); at least 2 are needed.").format(path=path, n=n))
-    attributes = stack.attrs
     metadata = read_json(stack, "metadata")
     if "source" in metadata:  # imported from somewhere else
         metadata["origin"] = metadata["source"]
     metadata["source"] = str(path)
     metadata["provenance"] = {"source": str(path)}
     frames = stack["frames"]
+    if len(frames) != len(z_um):
+        raise ValueError(f"{len(frames)} frames, {len(z_um)} heights")
     return FocalStack(
         frames=StoredFrames(path, (n, *frames.shape[1:]), frames.dtype),
         z_um=z_um[:n],
-        pixel_um=float(attributes["pixel_um"]) if "pixel_um" in attributes else None,
+        pixel_um=read_pixel_um(stack),
         optics=read_optics(stack),
-        z_unit=attributes["z_unit"],
+        z_unit=read_z_unit(stack),
         metadata=metadata,
     )
 
@@ -425,6 +339,10 @@ def _stored_sha256(path: Path) -> str | None:
         with open_sample(path, "r+") as file:
             file["reconstructions"].attrs["stack_sha256"] = known
     return str(known)
+
+
+def _stack_bytes(stack: FocalStack) -> int:
+    return math.prod(stack.frames.shape) * stack.frames.dtype.itemsize
 
 
 def _map_bytes(height_map: HeightMap) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
-from models.focal_stack import ZUnit
+from models.focal_stack import MOST_FRAMES, ZUnit
 from models.focus.alignment import Aligner
 from models.focus.measures import continue_outside, margin_px, measure_strip, relative_noise, to_grey
 from models.focus.peak import Peaks, PeakSearch
@@ -23,6 +23,12 @@ T = TypeVar("T")
 
 ROWS_PER_STRIP = 128
 """Few enough that a strip's working set stays in the processor's cache. The result does not depend on it."""
+
+COARSEST_ROUNDING = 0.1
+"""Height maps are float32: a stack whose heights lie so far from zero that neighbouring numbers are further
+apart than this part of a step is refused. Steps of 0.1 um are good up to 131 mm from zero."""
+LARGEST_HEIGHT, SMALLEST_STEP = 1e9, 1e-6
+"""In um or frames: what lies beyond is a mistake in the unit, and would overflow on the way."""
 
 
 @cache
@@ -157,6 +163,8 @@ def _check_frame(frame: NDArray[Any], first: NDArray[Any], number: int) -> None:
         raise InputError(
             _("The frame has shape {shape}; it must be grey (H, W) or RGB (H, W, 3).").format(shape=frame.shape)
         )
+    if frame.size == 0:
+        raise InputError(_("The frames of the stack have no pixels."))
     if frame.shape != first.shape or frame.dtype != first.dtype:
         raise InputError(
             _("Frame {n} is {shape} {dtype}, but the first one was {first} {first_dtype}.").format(
@@ -166,13 +174,32 @@ def _check_frame(frame: NDArray[Any], first: NDArray[Any], number: int) -> None:
 
 
 def _check_heights(z_um: Sequence[float]) -> None:
-    """The last of ``z_um`` must go on in the direction of the others."""
+    """The last of ``z_um`` must go on in the direction of the others, and float32 must tell it from them."""
+    if len(z_um) > MOST_FRAMES:
+        raise InputError(
+            _("The stack has {n} frames; at most {most} can be used.").format(n=len(z_um), most=MOST_FRAMES)
+        )
     if not np.isfinite(z_um[-1]):
         raise InputError(_("The heights of the frames must be finite numbers."))
     if len(z_um) > 1:
         whole, last = z_um[-1] - z_um[0], z_um[-1] - z_um[-2]
         if whole * last <= 0:
             raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
+        step = abs(whole) / (len(z_um) - 1)
+        farthest = max(abs(z_um[0]), abs(z_um[-1]))
+        if farthest > LARGEST_HEIGHT or step < SMALLEST_STEP:
+            raise InputError(
+                _("Heights up to {z:g} in steps of {step:g} cannot be measured; check their unit.").format(
+                    z=farthest, step=step
+                )
+            )
+        if np.spacing(np.float32(farthest)) > COARSEST_ROUNDING * step:
+            raise InputError(
+                _(
+                    "Heights near {z:g} are too far from zero for steps of {step:g}: rounding would spoil the "
+                    "height map. Count the heights from a place near the sample."
+                ).format(z=farthest, step=step)
+            )
 
 
 def _planes(peaks: Peaks) -> tuple[NDArray[Any], ...]:

@@ -17,7 +17,7 @@ from models.formats.picture import PictureStyle, write_picture
 from models.formats.stacks import STACK_SUFFIXES, read_stack
 from models.height_map import HeightMap
 from models.language import _
-from models.storage import may_hold_capture, save_reconstruction, write_stack
+from models.storage import may_hold_capture, write_sample
 
 __all__ = [
     "MAP_SUFFIXES",
@@ -51,12 +51,11 @@ def write_height_map(
     check_output(path, calibrated=height_map.z_unit == "um" and height_map.pixel_um is not None)
     if stack is not None and path.suffix.lower() != ".h5":
         raise InputError(_("{path}: only an .h5 file can hold the stack.").format(path=path))
+    if path.suffix.lower() == ".h5":
+        write_sample(path, height_map, stack)
+        return
     with replacing(path) as temporary:
         match path.suffix.lower():
-            case ".h5":
-                if stack is not None:
-                    write_stack(temporary, stack)
-                save_reconstruction(temporary, height_map)
             case ".tif" | ".tiff":
                 write_tiff_map(height_map, temporary)
             case ".npy":
@@ -75,7 +74,7 @@ def check_output(path: str | Path, *, calibrated: bool = True) -> None:
     """Raise now what :func:`write_height_map` would raise after the long computation.
 
     ``calibrated`` False says that the map will have no scale, which meshes and X3P need.
-    Raises InputError for the suffix and the missing scale, OutputError for a place that cannot be written.
+    Raises OutputError for the suffix and for a place that cannot be written, InputError for a missing scale.
     """
     path = Path(path).absolute()
     suffix = path.suffix.lower()

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import InputError
-from models.formats.frames import DecodedFrames, describe_image, without_alpha
+from models.formats.frames import DecodedFrames, describe_image
 from models.formats.tiff import TIFF_SUFFIXES, TiffPages
 from models.language import _
 
 _KINDS = {".tif": "tiff", ".tiff": "tiff", ".png": "png", ".bmp": "bmp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 IMAGE_SUFFIXES = tuple(_KINDS)
+_GREY_MODES = ("1", "L", "LA", "La")
 _LOSSLESS_FIRST = ("tiff", "png", "bmp", "jpeg")
 
 
@@ -110,7 +111,7 @@ def probe(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         if image.mode.startswith("I;16"):
             return (height, width), np.dtype(np.uint16)
         dtype = np.dtype(np.uint16 if _is_deep_png(image) else np.uint8)
-        return ((height, width) if image.mode in ("1", "L", "LA", "La") else (height, width, 3)), dtype
+        return ((height, width) if _is_grey(image) else (height, width, 3)), dtype
 
 
 def read_image(path: Path) -> NDArray[Any]:
@@ -120,7 +121,7 @@ def read_image(path: Path) -> NDArray[Any]:
         return _single_page(path).read(0)
     with _opened(path) as image:
         if _is_deep_png(image):  # Pillow would cut 16-bit colour to 8 bit
-            return _read_deep_png(path)
+            return _read_deep_png(path, is_grey=_is_grey(image))
         try:
             image.load()
         except (OSError, SyntaxError, ValueError) as error:
@@ -178,13 +179,20 @@ def _is_deep_png(image: Image.Image) -> bool:
     return image.format == "PNG" and bool(tiles) and str(tiles[0][3]).endswith(";16B") and image.mode != "I;16"
 
 
-def _read_deep_png(path: Path) -> NDArray[Any]:
+def _is_grey(image: Image.Image) -> bool:
+    """Pillow calls grey with alpha RGBA where it has 16 bits; how the pixels are stored tells."""
+    tiles = getattr(image, "tile", [])
+    return image.mode in _GREY_MODES or (bool(tiles) and tiles[0][3] == "LA;16B")
+
+
+def _read_deep_png(path: Path, *, is_grey: bool) -> NDArray[Any]:
+    """RGB or RGBA, or grey with alpha, which OpenCV makes four channels of."""
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise _damaged(path, "PNG")
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
-    return without_alpha(pixels)
+    if is_grey:
+        return np.asarray(pixels[..., 0])
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB))
 
 
 def _single_page(path: Path) -> TiffPages:
@@ -197,7 +205,11 @@ def _single_page(path: Path) -> TiffPages:
 
 
 def _check_not_empty(path: Path) -> None:
-    if path.stat().st_size == 0:
+    try:
+        size = path.stat().st_size
+    except OSError as error:  # a link that leads nowhere
+        raise InputError(_("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)) from error
+    if size == 0:
         raise InputError(_("{path} is empty.").format(path=path))
 
 

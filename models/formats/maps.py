@@ -113,7 +113,11 @@ def read_height_map(path: str | Path, name: str = "main") -> HeightMap:
         raise InputError(_("{path} is not a readable height map.").format(path=path)) from error
     if height_um.ndim != 2 or height_um.size == 0 or height_um.dtype.kind not in "fiu":
         raise InputError(_("{path} is not a readable height map.").format(path=path))
-    height_um = np.ascontiguousarray(height_um, dtype=np.float32)
+    if pixel_um is not None and not (np.isfinite(pixel_um) and pixel_um > 0):
+        raise InputError(_("The pixel size must be a positive number of micrometres."))
+    with np.errstate(over="ignore"):
+        height_um = np.ascontiguousarray(height_um, dtype=np.float32)
+    height_um = np.where(np.isfinite(height_um), height_um, np.float32(np.nan))
     return HeightMap(
         height_um=height_um,
         confidence=np.isfinite(height_um).astype(np.float32),
@@ -143,6 +147,8 @@ _READ_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     OSError,
     LookupError,
+    TypeError,
+    AttributeError,
     RuntimeError,
     EOFError,
 )
@@ -183,9 +189,19 @@ def _read_csv(path: Path) -> _Read:
 
 def _read_x3p(path: Path) -> _Read:
     surface = x3pio.read(str(path))
-    if not isinstance(surface, x3pio.Surface) or surface.header.x.increment is None:
+    if not isinstance(surface, x3pio.Surface) or None in (
+        surface.header.x.increment,
+        surface.header.y.increment,
+    ):
         raise ValueError("not a surface on a regular grid")
-    return surface.layers[0].z[::-1] * 1e6, float(surface.header.x.increment) * 1e6, "um"
+    pixel_um, other_um = (float(axis.increment) * 1e6 for axis in (surface.header.x, surface.header.y))
+    if abs(pixel_um - other_um) > 0.001 * abs(pixel_um):
+        raise InputError(
+            _("{path} has pixels of {x:g} by {y:g} um; only square pixels can be used.").format(
+                path=path, x=pixel_um, y=other_um
+            )
+        )
+    return surface.layers[0].z[::-1] * 1e6, pixel_um, "um"
 
 
 def _unit(text: object) -> ZUnit:

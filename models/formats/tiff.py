@@ -41,6 +41,7 @@ _READ_ERRORS = (
     KeyError,
     TypeError,
     RuntimeError,
+    MemoryError,  # a damaged header asks for more than there is
 )
 
 

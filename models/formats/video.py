@@ -1,6 +1,5 @@
 """A video file as a stack: every picture is a frame."""
 
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,10 @@ class _Player:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     def _rewind(self) -> None:
-        capture = cv2.VideoCapture(str(self._path))
-        if not capture.isOpened():
+        self._capture = cv2.VideoCapture(str(self._path))  # which closes the one before
+        self._next = 0
+        if not self._capture.isOpened():
             raise InputError(_("{path} is not a readable video.").format(path=self._path))
-        weakref.finalize(self, capture.release)
-        self._capture, self._next = capture, 0
 
 
 def read_video(path: Path) -> DecodedFrames:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.storage import StackWriter
+from models.capture_file import StackWriter
 
 SIDE, FRAMES = 2048, 100
 LIMIT_BYTES = 2 * 2**30

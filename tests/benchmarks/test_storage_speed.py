@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.storage import StackWriter, compress, open_stack
+from models.capture_file import StackWriter
+from models.storage import compress, open_stack
 
 pytestmark = pytest.mark.benchmark
 

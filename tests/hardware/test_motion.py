@@ -222,3 +222,43 @@ class TestFaults:
         with pytest.raises(StageError, match="does not answer"):
             axis.move_to(-100.0)
         assert not axis.is_moving
+
+
+class TestEarlyEnds:
+    def test_a_stop_that_is_released_at_once_still_ends_the_move(self):
+        axis, stage = build(time_scale=1.0, stage={"start_um": 60.0}, backlash_um=5.0)
+        ended = []
+
+        def move():
+            with pytest.raises(StageStopped):
+                axis.move_to(-900.0)
+            ended.append(stage.position_um())
+
+        thread = threading.Thread(target=move)
+        thread.start()
+        time.sleep(0.15)
+        axis.stop()
+        axis.release()
+        thread.join(5)
+        assert ended
+        assert ended[0] > -300.0
+        assert axis.move_to(ended[0] - 10.0) == pytest.approx(ended[0] - 10.0, abs=0.02)
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, StageError("no answer")])
+    def test_whatever_interrupts_a_move_halts_the_stage(self, monkeypatch, error):
+        axis, stage = build(time_scale=1.0)
+        asked = []
+
+        def is_moving():
+            asked.append(True)
+            if len(asked) > 3:
+                raise error
+            return True
+
+        monkeypatch.setattr(stage, "is_moving", is_moving)
+        with pytest.raises(type(error) if isinstance(error, Exception) else error):
+            axis.move_to(900.0)
+        halted_um = stage.position_um()
+        time.sleep(0.1)
+        assert stage.position_um() == pytest.approx(halted_um, abs=5.0)
+        assert halted_um < 500.0

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from models.storage import StackWriter
+from models.capture_file import StackWriter
 
 
 def frame(index: int, shape: tuple[int, ...] = (96, 128)) -> np.ndarray:

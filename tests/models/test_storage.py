@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.capture_file import StackWriter
 from models.errors import Cancelled, InputError, OutputError
 from models.focal_stack import FocalStack, Optics
 from models.height_map import Flag, HeightMap
 from models.storage import (
-    StackWriter,
     compress,
     find_interrupted,
     frames_written,
@@ -282,7 +282,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from models.errors import OutputError
-from models.storage import StackWriter
+from models.capture_file import StackWriter
 from tests.models.capture_child import frame
 writer = StackWriter(sys.argv[1], image_shape=(96, 128), dtype=np.uint16, frame_count=50)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20 * 96 * 128 * 2, resource.RLIM_INFINITY))
