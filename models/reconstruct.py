@@ -67,7 +67,7 @@ def focus_curve(
     reach = 2 * margin_px(options.method, options.window)
     top, left = max(row - reach, 0), max(column - reach, 0)
     part = slice(top, row + reach + 1), slice(left, column + reach + 1)
-    # Frames that can be read in part are: of a large stack in a file that is a hundredth of the work.
+    # Frames that can be read in part are: half the time on 2048 x 2048 pixels, and no large arrays.
     region = getattr(stack.frames, "region", lambda index, *part: stack.frames[index][part])
     curve = [
         focus_measure(region(index, *part), options.method, options.window, stabilise=options.stabilise)[
