@@ -429,14 +429,11 @@ def run(paths: list[str], demo: bool = False) -> int:
     """
     app = create_application()
     courier = Courier()
-    start_log(lambda error: courier.send(tell, error))
+    # The inner call runs in the window's thread, and not before there is a window.
+    start_log(lambda error: courier.send(lambda: window.show_error("", error)))
     settings = demo_settings() if demo else load_settings()
     apply_theme(app, settings.theme)
     window = MainWindow(settings, remember=not demo)
-
-    def tell(error: Exception) -> None:
-        window.show_error("", error)
-
     window.show()
     for path in paths:
         window.open_path(Path(path))

@@ -6,7 +6,6 @@ from PySide6.QtCore import QByteArray, Qt, Signal
 from PySide6.QtGui import QAction, QShowEvent
 from PySide6.QtWidgets import (
     QComboBox,
-    QDockWidget,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -26,6 +25,7 @@ from app.capture.live_view import LiveView
 from app.capture.run import CaptureRun
 from app.capture.stack_panel import StackPanel, StackSetup
 from app.capture.stage_panel import StagePanel
+from app.docks import add_dock, dock_actions
 from app.empty_state import EmptyState
 from app.fields import Section, hint
 from app.settings import Settings, profiles_folder
@@ -183,21 +183,13 @@ class CaptureWorkspace(QWidget):
         right_column.addLayout(head)
         right_column.addWidget(self.maps, 1)
 
-        self._dock("capture-controls", _("Controls"), controls, Qt.DockWidgetArea.LeftDockWidgetArea)
-        self._map_dock = self._dock("capture-map", _("Height map"), right, Qt.DockWidgetArea.RightDockWidgetArea)
+        add_dock(self._desk, "capture-controls", _("Controls"), controls, Qt.DockWidgetArea.LeftDockWidgetArea)
+        self._map_dock = add_dock(
+            self._desk, "capture-map", _("Height map"), right, Qt.DockWidgetArea.RightDockWidgetArea
+        )
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(self._desk)
-
-    def _dock(self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
-        dock = QDockWidget(title)
-        dock.setObjectName(name)
-        dock.setWidget(content)
-        # The parts name themselves: a title bar over each would cost the picture a line.
-        dock.setTitleBarWidget(QWidget())
-        dock.topLevelChanged.connect(lambda floating: dock.setTitleBarWidget(None if floating else QWidget()))
-        self._desk.addDockWidget(area, dock)
-        return dock
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -215,7 +207,7 @@ class CaptureWorkspace(QWidget):
 
     def dock_actions(self) -> list[QAction]:
         """Actions that show and hide the parts, for a menu."""
-        return [dock.toggleViewAction() for dock in self._desk.findChildren(QDockWidget)]
+        return dock_actions(self._desk)
 
     # --- wiring
 

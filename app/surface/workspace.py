@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QByteArray, Qt, Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import (
-    QDockWidget,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -21,6 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.docks import add_dock, dock_actions
 from app.document import Document
 from app.empty_state import EmptyState
 from app.fields import Section
@@ -138,27 +138,17 @@ class SurfaceWorkspace(QStackedWidget):
         scroll.setMinimumWidth(COLUMN_WIDTH)
 
         left, below = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.BottomDockWidgetArea
-        self._dock("surface-controls", _("Controls"), scroll, left)
+        add_dock(self._desk, "surface-controls", _("Controls"), scroll, left)
         docks = [
-            self._dock("surface-profile", _("Profile"), self.profile, below),
-            self._dock("surface-focus-curve", _("Focus curve"), self.focus_curve, below),
-            self._dock("surface-readout", _("Cursor"), self.readout, below),
+            add_dock(self._desk, "surface-profile", _("Profile"), self.profile, below),
+            add_dock(self._desk, "surface-focus-curve", _("Focus curve"), self.focus_curve, below),
+            add_dock(self._desk, "surface-readout", _("Cursor"), self.readout, below),
         ]
         self._desk.setCorner(Qt.Corner.BottomLeftCorner, left)
         self._desk.resizeDocks(docks, [560, 320, 190], Qt.Orientation.Horizontal)
         self._desk.resizeDocks(docks[:1], [190], Qt.Orientation.Vertical)
         QWidget.setTabOrder(self.tabs, self.image)
         QWidget.setTabOrder(self.image, self.view)
-
-    def _dock(self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
-        dock = QDockWidget(title)
-        dock.setObjectName(name)
-        dock.setWidget(content)
-        # The parts name themselves: a title bar over each would cost the picture a line.
-        dock.setTitleBarWidget(QWidget())
-        dock.topLevelChanged.connect(lambda floating: dock.setTitleBarWidget(None if floating else QWidget()))
-        self._desk.addDockWidget(area, dock)
-        return dock
 
     def save_layout(self) -> QByteArray:
         """Where the parts are, for :meth:`restore_layout`."""
@@ -170,7 +160,7 @@ class SurfaceWorkspace(QStackedWidget):
 
     def dock_actions(self) -> list[QAction]:
         """Actions that show and hide the parts, for a menu."""
-        return [dock.toggleViewAction() for dock in self._desk.findChildren(QDockWidget)]
+        return dock_actions(self._desk)
 
     # Wiring
 
