@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
 
 from app.actions import ACTIONS, MENUS, without_mnemonic
 from app.fields import hint
+from app.surface.ticks import number
 from app.theme import icon, set_role
 from models.formats import MAP_SUFFIXES
 from models.language import N_, _
@@ -42,16 +43,19 @@ MESHES = (".stl", ".ply", ".obj")
 
 
 class ExportDialog(QDialog):
-    """Which format, and for a mesh whether it is closed; then the file name."""
+    """Which format, whether weak heights are left out, and for a mesh whether it is closed; then the file name.
+
+    ``threshold``: the confidence below which heights are hidden on the screen.
+    """
 
     chosen = Signal(object, object)
-    """The path and the options of :func:`models.formats.write_height_map`."""
+    """The path and the options of :meth:`app.opening.Opening.export`."""
 
-    def __init__(self, parent: QWidget, start: Path, *, calibrated: bool) -> None:
+    def __init__(self, parent: QWidget, start: Path, *, calibrated: bool, threshold: float = 0.0) -> None:
         super().__init__(parent)
         self.setWindowTitle(_("Export Height Map"))
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self._start = start
+        self._start, self._threshold = start, threshold
         self.list = QListWidget()
         for suffix, (title, about) in FORMATS.items():
             if suffix not in MAP_SUFFIXES:
@@ -65,6 +69,12 @@ class ExportDialog(QDialog):
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
             self.list.addItem(item)
         self.watertight = QCheckBox(_("Close the mesh with walls and a base (for 3D printing)"))
+        self.without_weak = QCheckBox(
+            _("Leave out heights below {confidence} confidence").format(confidence=f"{number(100 * threshold, 0)} %")
+        )
+        self.without_weak.setToolTip(_("As they are hidden on the screen by “Hide below”"))
+        self.without_weak.setChecked(threshold > 0)
+        self.without_weak.setEnabled(threshold > 0)
         self.note = hint(_("Meshes and X3P need a scale: give step and pixel size first."))
         self.note.setVisible(not calibrated)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
@@ -74,7 +84,7 @@ class ExportDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 16, 16, 16)
         column.setSpacing(10)
-        for widget in (self.list, self.watertight, self.note, buttons):
+        for widget in (self.list, self.without_weak, self.watertight, self.note, buttons):
             column.addWidget(widget)
         buttons.accepted.connect(self._choose_file)
         buttons.rejected.connect(self.reject)
@@ -88,8 +98,13 @@ class ExportDialog(QDialog):
         item = self.list.currentItem()
         return str(item.data(Qt.ItemDataRole.UserRole)) if item else ".h5"
 
-    def options(self) -> dict[str, bool]:
-        return {"watertight": self.watertight.isChecked()} if self.suffix in MESHES else {}
+    def options(self) -> dict[str, bool | float]:
+        options: dict[str, bool | float] = {}
+        if self.suffix in MESHES:
+            options["watertight"] = self.watertight.isChecked()
+        if self.without_weak.isChecked():
+            options["least_confidence"] = self._threshold
+        return options
 
     def _show_options(self) -> None:
         self.watertight.setEnabled(self.suffix in MESHES)

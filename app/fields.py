@@ -91,6 +91,20 @@ class CountField(QSpinBox):
         _wheel_only_with_focus(self, event, super().wheelEvent)
 
 
+class OddField(CountField):
+    """A whole odd number: the next larger one where an even number is typed or set."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__(low, high)
+        self.setSingleStep(2)
+
+    def setValue(self, value: int) -> None:
+        super().setValue(value | 1)
+
+    def valueFromText(self, text: str) -> int:
+        return super().valueFromText(text) | 1
+
+
 def _plain(box: QAbstractSpinBox) -> None:
     box.setAlignment(Qt.AlignmentFlag.AlignRight)
     box.setKeyboardTracking(False)

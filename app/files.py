@@ -56,13 +56,14 @@ class Files(QObject):
         self._opening.worker.cancel()
         self._document.close()
 
-    def export(self) -> None:
+    def export(self, threshold: float = 0.0) -> None:
+        """``threshold``: the confidence below which heights are hidden on the screen."""
         height_map = self._document.height_map
         if height_map is None:
             return
         start = self._document.path or self._settings.captures_folder / "height"
         calibrated = height_map.z_unit == "um" and height_map.pixel_um is not None
-        dialog = ExportDialog(self._window, start, calibrated=calibrated)
+        dialog = ExportDialog(self._window, start, calibrated=calibrated, threshold=threshold)
         dialog.chosen.connect(lambda path, options: self._opening.export(path, **options))
         dialog.open()
 

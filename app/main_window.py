@@ -32,6 +32,7 @@ from app.palette import Palette
 from app.scale_bar import ScaleBar
 from app.settings import Settings, load_settings, log_folder, save_settings
 from app.status_line import StatusLine
+from app.surface.reconstruction_panel import options_of
 from app.surface.workspace import SurfaceWorkspace
 from app.tasks import Tasks
 from app.theme import apply_theme
@@ -142,7 +143,7 @@ class MainWindow(QMainWindow):
         actions.connect_to(
             open=self.files.choose_file,
             open_folder=self.files.choose_folder,
-            export=self.files.export,
+            export=lambda: self.files.export(self.surface.display.value().threshold),
             close=self.files.close_stack,
             captures_folder=self.files.choose_captures_folder,
             quit=self.close,
@@ -155,7 +156,7 @@ class MainWindow(QMainWindow):
             snapshot=self._save_picture,
             auto_contrast=lambda on: setattr(self.settings, "auto_contrast", on),
             surface_after_capture=lambda on: setattr(self.settings, "show_surface_after_capture", on),
-            reconstruct=self.opening.reconstruct,
+            reconstruct=lambda: self.opening.reconstruct(self.surface.reconstruction.value()),
             set_scale=self.show_scale_bar,
             align=lambda on: self._change_options(align="similarity" if on else "none"),
             smooth=lambda on: self._change_options(regularisation=SMOOTHING if on else 0.0),
@@ -169,7 +170,7 @@ class MainWindow(QMainWindow):
         self.capture.told.connect(self.tell)
         self.capture.reconstruction.valueChanged.connect(self._set_options)
         self.surface.optionsChanged.connect(self._set_options)
-        self.surface.reconstructRequested.connect(self._reconstruct_with)
+        self.surface.reconstructRequested.connect(self.opening.reconstruct)
         self.surface.failed.connect(lambda error: self.show_error("", error))
         self.scale_bar.scaleChosen.connect(self._set_scale)
         self._set_options(self.settings.reconstruction)
@@ -216,6 +217,7 @@ class MainWindow(QMainWindow):
         if not keep_layouts:
             self.settings.layouts = {}
         setup, sample = self.capture.stack.value(), self.capture.sample.text()
+        options = self.surface.reconstruction.value()
         for action in self.actions():
             self.removeAction(action)
         self.surface.close_threads()
@@ -226,6 +228,7 @@ class MainWindow(QMainWindow):
         old_actions.deleteLater()
         self.capture.stack.set_value(setup)
         self.capture.sample.setText(sample)
+        self._show_options(options)
         self.show_workspace(self.settings.workspace)
 
     def reset_layout(self) -> None:
@@ -278,7 +281,8 @@ class MainWindow(QMainWindow):
 
     def _on_opened(self, path: Path) -> None:
         self.settings.remember_file(path)
-        stack = self.document.stack
+        stack, height_map = self.document.stack, self.document.height_map
+        self._show_options((height_map and options_of(height_map)) or self.settings.reconstruction)
         if stack is not None:
             self.scale_bar.show_stack(stack)
             self.scale_bar.setVisible(stack.z_unit == "frame")
@@ -310,21 +314,20 @@ class MainWindow(QMainWindow):
             self.scale_bar.show()
             self.scale_bar.step.setFocus()
 
-    def _reconstruct_with(self, options: ReconstructionOptions) -> None:
-        self._set_options(options)
-        self.opening.reconstruct()
-
     def _change_options(self, **change: object) -> None:
-        self._set_options(self.settings.reconstruction.model_copy(update=change))
+        self._set_options(self.surface.reconstruction.value().model_copy(update=change))
 
     def _set_options(self, options: ReconstructionOptions) -> None:
-        """The same options everywhere: both panels, the menu, the next capture."""
+        """What the user chose holds everywhere: for the next stack, the next capture and from now on."""
         self.settings.reconstruction = options
+        self.capture.reconstruction.show_value(options)
+        self._show_options(options)
+
+    def _show_options(self, options: ReconstructionOptions) -> None:
+        """Of the stack that is open: its map may have been made with others than the user's own."""
+        self.surface.reconstruction.show_value(options)
         self.actions_by_name["align"].setChecked(options.align != "none")
         self.actions_by_name["smooth"].setChecked(options.regularisation > 0)
-        for panel in (self.capture.reconstruction, self.surface.reconstruction):
-            if panel.value() != options:
-                panel.setValue(options)
 
     def tell(self, text: str) -> None:
         self.bars.show_look("", text)

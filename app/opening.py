@@ -17,7 +17,7 @@ from models.atomic import replacing
 from models.errors import Cancelled, InputError, OutputError, ReliefscopeError
 from models.focal_stack import FocalStack
 from models.formats import STACK_SUFFIXES, read_stack, write_height_map
-from models.height_map import HeightMap
+from models.height_map import HeightMap, without_weak
 from models.language import _
 from models.methods import ReconstructionOptions
 from models.reconstruct import reconstruct
@@ -30,7 +30,7 @@ RECONSTRUCTION = "main"
 class Opening(QObject):
     """Reads, computes and writes in a background thread; only the newest wish counts.
 
-    ``opened``: the path of a stack that is now in the document. ``saved``: the path of an exported file.
+    ``opened``: the path of a stack or height map that is now in the document. ``saved``: the path of an exported file.
     """
 
     opened = Signal(object)
@@ -50,28 +50,29 @@ class Opening(QObject):
         self.writer.close()
 
     def open(self, path: Path) -> None:
-        """Read a stack; reconstruct it where the file does not bring a height map."""
+        """Read a stack; reconstruct it where the file does not bring a height map. Or read a height map alone."""
 
-        def job(progress: Progress, cancel: threading.Event) -> tuple[FocalStack, HeightMap | None]:
+        def job(progress: Progress, cancel: threading.Event) -> tuple[FocalStack | None, HeightMap | None]:
+            if _is_map_only(path):
+                return None, storage.load_reconstruction(path, RECONSTRUCTION)
             stack = read_stack(path)
             if cancel.is_set():
                 raise Cancelled
             return stack, _stored_map(path)
 
-        def then(result: tuple[FocalStack, HeightMap | None]) -> None:
-            stack, height_map = result
-            self._document.set_stack(stack, path)
-            self.opened.emit(path)
-            if height_map is not None:
-                self._document.set_height_map(height_map)
-            else:
-                self.reconstruct()
+        self.worker.submit(_("Opening {name}").format(name=path.name), job, lambda result: self._show(path, *result))
 
-        self.worker.submit(_("Opening {name}").format(name=path.name), job, then)
+    def _show(self, path: Path, stack: FocalStack | None, height_map: HeightMap | None) -> None:
+        self._document.set_stack(stack, path)
+        if height_map is not None:
+            self._document.set_height_map(height_map)
+        self.opened.emit(path)
+        if height_map is None:
+            self.reconstruct()
 
-    def reconstruct(self) -> None:
-        """Compute the height map of the open stack with the present options."""
-        stack, options = self._document.stack, self._options()
+    def reconstruct(self, options: ReconstructionOptions | None = None) -> None:
+        """Compute the height map of the open stack, with the user's options unless others are given."""
+        stack, options = self._document.stack, options or self._options()
         if stack is None:
             return
 
@@ -95,15 +96,7 @@ class Opening(QObject):
                 storage.save_reconstruction(path, height_map, RECONSTRUCTION)
             return storage.open_stack(path)
 
-        def then(stack: FocalStack) -> None:
-            self._document.set_stack(stack, path)
-            self.opened.emit(path)
-            if height_map is not None:
-                self._document.set_height_map(height_map)
-            else:
-                self.reconstruct()
-
-        self.worker.submit(_("Saving the height map"), job, then)
+        self.worker.submit(_("Saving the height map"), job, lambda stack: self._show(path, stack, height_map))
 
     def keep(self) -> None:
         """Store the height map beside its stack, where that is a file of ours."""
@@ -116,14 +109,15 @@ class Opening(QObject):
 
         self.writer.submit(_("Saving the height map"), job, lambda _nothing: None)
 
-    def export(self, path: Path, **options: Any) -> None:
-        """Write the height map in the format of the suffix."""
+    def export(self, path: Path, *, least_confidence: float = 0.0, **options: Any) -> None:
+        """Write the height map in the format of the suffix, with holes where it is less confident than that."""
         height_map = self._document.height_map
         if height_map is None:
             return
 
         def job(progress: Progress, cancel: threading.Event) -> Path:
-            write_height_map(height_map, path, **options)
+            shown = without_weak(height_map, least_confidence) if least_confidence > 0 else height_map
+            write_height_map(shown, path, **options)
             return path
 
         self.writer.submit(_("Writing {name}").format(name=path.name), job, self.saved.emit)
@@ -147,9 +141,7 @@ class Opening(QObject):
             return storage.recover(path)
 
         def then(stack: FocalStack) -> None:
-            self._document.set_stack(stack, path)
-            self.opened.emit(path)
-            self.reconstruct()
+            self._show(path, stack, None)
 
         self.worker.submit(_("Recovering {name}").format(name=path.name), job, then)
 
@@ -179,9 +171,14 @@ def check_can_open(path: Path) -> None:
         )
 
 
+def _is_map_only(path: Path) -> bool:
+    """Whether this is a file of ours with a height map but without the stack, as an export makes it."""
+    return path.suffix.lower() in storage.SAMPLE_SUFFIXES and path.is_file() and not storage.has_stack(path)
+
+
 def _stored_map(path: Path) -> HeightMap | None:
     """The reconstruction that a file of ours brings along."""
-    if path.suffix.lower() != ".h5":
+    if path.suffix.lower() not in storage.SAMPLE_SUFFIXES:
         return None
     try:
         if RECONSTRUCTION in storage.reconstruction_names(path):

@@ -72,7 +72,7 @@ class Settings(BaseModel):
     show_surface_after_capture: bool = False
     captures_folder: Path = Field(default_factory=default_captures_folder)
     recent_files: list[str] = Field(default_factory=list)
-    reconstruction: ReconstructionOptions = ReconstructionOptions(regularisation=1.0)
+    reconstruction: ReconstructionOptions = ReconstructionOptions()
 
     def remember_file(self, path: Path) -> None:
         """Put ``path`` first among the recent files."""

@@ -2,14 +2,17 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import Qt, Signal
+from pydantic import ValidationError
+from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
-from app.fields import CountField, Form, NumberField, hint
+from app.fields import Form, NumberField, OddField, hint
 from app.surface.ticks import number
 from app.theme import set_role
+from models.errors import InputError
+from models.height_map import HeightMap
 from models.language import N_, _
-from models.methods import METHODS, ReconstructionOptions
+from models.methods import METHODS, ReconstructionOptions, find_method
 
 ALIGNMENTS = (
     ("shift", N_("Sideways"), N_("Remove movement in x and y")),
@@ -28,6 +31,7 @@ class ReconstructionPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._is_filling = False
+        self._stabilise = True  # no field of its own, but kept as it was given
         self.method = QComboBox()
         for method in METHODS.values():
             self.method.addItem(_(method.title), method.name)
@@ -37,8 +41,7 @@ class ReconstructionPanel(QWidget):
         self.method.setMinimumContentsLength(12)
         self.method.view().setMinimumWidth(300)
         self._summary = hint()
-        self.window_px = CountField(1, 101)
-        self.window_px.setSingleStep(2)
+        self.window_px = OddField(1, 101)
         self.window_px.setSuffix(" px")
         self.window_px.setToolTip(
             _("Side of the square over which focus is summed: small keeps detail, large is steadier")
@@ -91,6 +94,7 @@ class ReconstructionPanel(QWidget):
             window=self.window_px.value(),
             align=self.alignment.currentData() if self.align.isChecked() else "none",
             regularisation=self.strength.value() if self.regularise.isChecked() else 0.0,
+            stabilise=self._stabilise,
         )
 
     def setValue(self, options: ReconstructionOptions) -> None:
@@ -104,10 +108,16 @@ class ReconstructionPanel(QWidget):
         self.regularise.setChecked(options.regularisation > 0)
         if options.regularisation > 0:
             self.strength.show_value(options.regularisation)
+        self._stabilise = options.stabilise
         self._is_filling = False
         self._refresh()
         if self.value() != before:
             self.valueChanged.emit(self.value())
+
+    def show_value(self, options: ReconstructionOptions) -> None:
+        """Show without telling: nobody chose these."""
+        with QSignalBlocker(self):
+            self.setValue(options)
 
     def set_drift(self, drift_px: NDArray[np.float64] | None, magnification: NDArray[np.float64] | None = None) -> None:
         """Show what the alignment measured: ``drift_px`` (n, 2) and ``magnification`` (n,); None hides it."""
@@ -136,3 +146,14 @@ class ReconstructionPanel(QWidget):
         self._summary.setText(_(METHODS[self.method.currentData()].summary))
         self.alignment.setEnabled(self.align.isChecked())
         self.strength.setEnabled(self.regularise.isChecked())
+
+
+def options_of(height_map: HeightMap) -> ReconstructionOptions | None:
+    """The options that made the map; None where it does not say, or says what cannot be."""
+    known = ReconstructionOptions.model_fields
+    stored = {name: value for name, value in height_map.parameters.items() if name in known}
+    try:
+        find_method(height_map.method)
+        return ReconstructionOptions(**{**stored, "method": height_map.method})
+    except (InputError, ValidationError):
+        return None

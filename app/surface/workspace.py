@@ -31,7 +31,7 @@ from app.surface.layers import height_unit, hide_weak
 from app.surface.profile import height_profile
 from app.surface.profile_plot import ProfilePlot
 from app.surface.readout import Readout
-from app.surface.reconstruction_panel import ReconstructionPanel
+from app.surface.reconstruction_panel import ReconstructionPanel, options_of
 from app.surface.ticks import number
 from app.surface.view3d import SurfaceView
 from app.theme import set_role, tabular
@@ -205,8 +205,8 @@ class SurfaceWorkspace(QStackedWidget):
             self.tabs.setCurrentIndex(FRAMES_TAB)
         elif height_map is not None and (self._line_shape is None or stack is None):
             self.tabs.setCurrentIndex(HEIGHT_TAB)
-        options = ReconstructionOptions() if height_map is None else _options_of(height_map)
-        self.focus_curve.set_stack(stack, options)
+        options = options_of(height_map) if height_map is not None else None
+        self.focus_curve.set_stack(stack, options or ReconstructionOptions())
         self.reconstruction.set_drift(*_measured_drift(height_map))
         self.readout.clear()
         self.view.set_height_map(height_map)
@@ -347,14 +347,6 @@ def _column(*widgets: QWidget, stretch: int) -> QWidget:
     for index, widget in enumerate(widgets):
         layout.addWidget(widget, 1 if index == stretch else 0)
     return column
-
-
-def _options_of(height_map: HeightMap) -> ReconstructionOptions:
-    """The options that made the map, as far as it says."""
-    if height_map.method not in METHODS:
-        return ReconstructionOptions()
-    known = ReconstructionOptions.model_fields
-    return ReconstructionOptions(**{name: value for name, value in height_map.parameters.items() if name in known})
 
 
 def _measured_drift(

@@ -278,6 +278,7 @@ def test_reconstruct_button_sends_the_options(filled, qtbot):
     [
         ReconstructionOptions(),
         *(ReconstructionOptions(method=name, window=21, align="similarity", regularisation=2.5) for name in METHODS),
+        ReconstructionOptions(stabilise=False),
     ],
 )
 def test_reconstruction_panel_gives_back_what_it_was_given(qtbot, options):
@@ -288,6 +289,21 @@ def test_reconstruction_panel_gives_back_what_it_was_given(qtbot, options):
     panel.setValue(options)
     assert panel.value() == options
     assert told == ([] if options == ReconstructionOptions() else [options])
+
+
+@pytest.mark.parametrize(("typed", "shown"), [("8", 9), ("10", 11), ("7", 7), ("100", 101), ("2", 3)])
+def test_a_window_has_a_middle(qtbot, typed, shown):
+    panel = ReconstructionPanel()
+    qtbot.addWidget(panel)
+    panel.show()
+    panel.window_px.setFocus()
+    panel.window_px.selectAll()
+    QTest.keyClicks(panel.window_px, typed)
+    QTest.keyClick(panel.window_px, Qt.Key.Key_Return)
+    assert panel.window_px.value() == panel.value().window == shown
+    assert panel.window_px.text() == f"{shown} px"
+    panel.window_px.stepDown()
+    assert panel.value().window == shown - 2
 
 
 def test_measured_drift_is_shown_in_words(qtbot):

@@ -4,6 +4,7 @@ import gettext
 import logging
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,14 +19,16 @@ from app import theme
 from app.actions import ACTIONS, MENUS, without_mnemonic
 from app.application import start_log
 from app.bars import Bar
-from app.dialogs import ExportDialog, ShortcutsDialog
+from app.dialogs import FORMATS, ExportDialog, ShortcutsDialog
 from app.main_window import WORKSPACES, MainWindow
 from app.palette import Palette, match
 from app.settings import Settings, load_settings, save_settings, settings_file
 from app.status_line import free_bytes
 from models import capture_file, storage
 from models.errors import InputError
-from models.formats import MAP_SUFFIXES
+from models.formats import MAP_SUFFIXES, read_height_map, read_stack
+from models.methods import ReconstructionOptions
+from models.reconstruct import reconstruct
 
 LONG = 20_000
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -49,6 +52,11 @@ def opened(qtbot, window: MainWindow) -> None:
 
 def bar_texts(window: MainWindow) -> list[str]:
     return [bar.text for bar in window.bars.bars()]
+
+
+def choose_format(dialog: ExportDialog, suffix: str) -> None:
+    rows = [dialog.list.item(row).data(Qt.ItemDataRole.UserRole) for row in range(dialog.list.count())]
+    dialog.list.setCurrentRow(rows.index(suffix))
 
 
 def test_starts_empty_and_says_what_to_do(window: MainWindow) -> None:
@@ -244,6 +252,153 @@ def test_export_by_dialog(qtbot, window: MainWindow, folder: Path, tmp_path: Pat
         QTest.mouseClick(dialog.save, Qt.MouseButton.LeftButton)
     assert out.with_suffix(".stl").stat().st_size > 84
     assert any("out.stl" in text for text in bar_texts(window))
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".tif", ".x3p", ".csv", ".npy"])
+def test_what_is_hidden_on_screen_is_missing_in_the_file(
+    qtbot, window: MainWindow, folder: Path, tmp_path: Path, monkeypatch, suffix: str
+) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    window.document.set_scale(step_um=2.0, pixel_um=0.5)
+    height_map = window.document.height_map
+    height_map.confidence[:, :20] = 0.2
+    height_map.confidence[:, 20:] = 0.9
+    for percent in (0, 30):
+        out = tmp_path / f"{percent}{suffix}"
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args, out=out: (str(out), ""))
+        window.surface.display.threshold.slider.setValue(percent)
+        window.actions_by_name["export"].trigger()
+        dialog = window.findChild(ExportDialog)
+        assert dialog.without_weak.isChecked() == dialog.without_weak.isEnabled() == (percent > 0)
+        assert f"{percent} %" in dialog.without_weak.text()
+        choose_format(dialog, suffix)
+        with qtbot.waitSignal(window.opening.saved, timeout=LONG):
+            QTest.mouseClick(dialog.save, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: window.findChild(ExportDialog) is None)
+        hidden = np.isnan(read_height_map(out).height_um)
+        expected = np.isnan(height_map.height_um)
+        expected[:, :20] |= percent > 0
+        np.testing.assert_array_equal(hidden, expected)
+
+
+def test_weak_heights_are_exported_where_wanted(
+    qtbot, window: MainWindow, folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    out = tmp_path / "all.npy"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (str(out), ""))
+    window.surface.display.threshold.slider.setValue(90)
+    window.actions_by_name["export"].trigger()
+    dialog = window.findChild(ExportDialog)
+    choose_format(dialog, ".npy")
+    dialog.without_weak.click()
+    with qtbot.waitSignal(window.opening.saved, timeout=LONG):
+        QTest.mouseClick(dialog.save, Qt.MouseButton.LeftButton)
+    np.testing.assert_array_equal(np.load(out), window.document.height_map.height_um)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_is_written_by_the_dialog(
+    qtbot, window: MainWindow, folder: Path, tmp_path: Path, monkeypatch, suffix: str
+) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    window.document.set_scale(step_um=2.0, pixel_um=0.5)
+    out = tmp_path / f"map{suffix}"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (str(tmp_path / "map"), ""))
+    window.actions_by_name["export"].trigger()
+    dialog = window.findChild(ExportDialog)
+    choose_format(dialog, suffix)
+    with qtbot.waitSignal(window.opening.saved, timeout=LONG):
+        QTest.mouseClick(dialog.save, Qt.MouseButton.LeftButton)
+    assert out.stat().st_size > 84
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("map")] == [out.name]
+
+
+def test_an_exported_file_of_ours_opens_here_again(qtbot, window: MainWindow, folder: Path, tmp_path: Path) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    window.document.set_scale(step_um=2.0, pixel_um=0.5)
+    height_map = window.document.height_map
+    with qtbot.waitSignal(window.opening.saved, timeout=LONG):
+        window.opening.export(tmp_path / "map.h5")
+    window.files.close_stack()
+    window.open_path(tmp_path / "map.h5")
+    opened(qtbot, window)
+    assert window.document.stack is None
+    np.testing.assert_array_equal(window.document.height_map.height_um, height_map.height_um)
+    assert window.document.height_map.pixel_um == 0.5
+    assert "map.h5" in window.windowTitle()
+    assert not window.actions_by_name["reconstruct"].isEnabled()
+    assert not bar_texts(window)[1:]  # only that it was written
+
+
+# --- options of the reconstruction
+
+
+def test_the_window_begins_with_the_options_of_the_command_line(window: MainWindow) -> None:
+    for panel in (window.capture.reconstruction, window.surface.reconstruction):
+        assert panel.value() == ReconstructionOptions()
+    assert not window.actions_by_name["smooth"].isChecked()
+
+
+MADE_WITH = ReconstructionOptions(method="sml", window=5, align="similarity", regularisation=0.5, stabilise=False)
+
+
+@pytest.fixture
+def sample(folder: Path, tmp_path: Path) -> Path:
+    """A file of ours with a map that was made with other options than the user's."""
+    path = tmp_path / "sample.h5"
+    stack = read_stack(folder)
+    storage.write_sample(path, reconstruct(stack, MADE_WITH), stack)
+    return path
+
+
+def test_the_panel_describes_the_stored_map_and_the_users_options_stay(
+    qtbot, window: MainWindow, sample: Path, folder: Path
+) -> None:
+    window.open_path(sample)
+    opened(qtbot, window)
+    assert window.surface.reconstruction.value() == MADE_WITH
+    assert window.actions_by_name["align"].isChecked()
+    assert window.surface.reconstruction._drift.isVisibleTo(window.surface)
+    window.actions_by_name["light_theme"].trigger()
+    assert window.surface.reconstruction.value() == MADE_WITH
+    assert window.settings.reconstruction == window.capture.reconstruction.value() == ReconstructionOptions()
+    window.open_path(folder)
+    qtbot.waitUntil(lambda: window.document.path == folder, timeout=LONG)
+    opened(qtbot, window)
+    assert window.surface.reconstruction.value() == ReconstructionOptions()
+    assert window.document.height_map.method == ReconstructionOptions().method
+
+
+def test_reconstructing_anew_uses_the_options_that_are_shown(qtbot, window: MainWindow, sample: Path) -> None:
+    window.open_path(sample)
+    opened(qtbot, window)
+    with qtbot.waitSignal(window.document.heightMapChanged, timeout=LONG):
+        window.actions_by_name["reconstruct"].trigger()
+    made = window.document.height_map.parameters
+    assert (made["method"], made["window"], made["align"]) == ("sml", 5, "similarity")
+    assert window.settings.reconstruction == ReconstructionOptions()
+    window.actions_by_name["align"].trigger()  # from here on the user has chosen
+    assert window.settings.reconstruction == MADE_WITH.model_copy(update={"align": "none"})
+    assert window.capture.reconstruction.value() == window.settings.reconstruction
+
+
+@pytest.mark.parametrize("stored", [{"window": 8}, {"window": "wide"}, {"align": "round"}, {"regularisation": -1.0}])
+def test_a_map_made_with_impossible_options_opens_all_the_same(
+    qtbot, window: MainWindow, folder: Path, tmp_path: Path, stored: dict
+) -> None:
+    stack = read_stack(folder)
+    made = reconstruct(stack)
+    odd = replace(made, parameters={**made.parameters, **stored})
+    storage.write_sample(tmp_path / "odd.h5", odd, stack)
+    window.open_path(tmp_path / "odd.h5")
+    opened(qtbot, window)
+    assert window.surface.reconstruction.value() == window.settings.reconstruction
+    assert bar_texts(window) == []
 
 
 def test_meshes_need_a_scale(qtbot, window: MainWindow, folder: Path) -> None:
