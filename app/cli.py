@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from app.terminal import complain
+from app.terminal import INTERRUPTED, complain
 from models.errors import ReliefscopeError
 from models.language import LANGUAGES, _, use_language
 from models.schema import software_version
@@ -16,7 +16,7 @@ from models.schema import software_version
 # Typer raises the errors of the click it was built with; this is their common base in every version.
 _CommandLineError = typer.BadParameter.__mro__[2]
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 

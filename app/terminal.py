@@ -5,15 +5,31 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from models.language import _
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
 
 def complain(message: str) -> None:
     """One message for a person, on stderr."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(Text(message))
+
+
+@contextlib.contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Say that the user stopped the work; typer would end without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(_("Stopped."))
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def print_json(document: Any) -> None:

@@ -19,6 +19,7 @@ from models.focal_stack import Optics
 from models.language import N_, _
 from models.optics import FocusRenderer, Illumination
 from models.surfaces import Surface, surface
+from models.validation import first_problem
 
 PROFILE_FOLDER = "profiles"
 Pixels = Annotated[int, Field(ge=8, le=16384)]
@@ -195,6 +196,8 @@ def _read_profile(name: str, inner: tuple[str, ...] = ()) -> dict[str, Any]:
     elif Path(name).suffix == ".toml":
         try:
             text = Path(name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(_("There is no file {path}.").format(path=name)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(_("The profile {path} cannot be read: {error}").format(path=name, error=error)) from error
     else:
@@ -252,10 +255,7 @@ def _validated(data: dict[str, Any], source: str) -> Profile:
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or _("profile")
+        field, _value, problem = first_problem(error)
         raise InputError(
-            _("Profile {path}: {field}: {problem}").format(
-                path=source, field=field, problem=first["msg"].removeprefix("Value error, ")
-            )
+            _("Profile {path}: {field}: {problem}").format(path=source, field=field or _("profile"), problem=problem)
         ) from error

@@ -124,7 +124,7 @@ class SweepPlan(BaseModel):
         """What the user should know about the step, or None."""
         if self.requested_step_um is None:
             return None
-        return _("Step {step:.4g} um instead of {requested:g} um, so that both ends are hit.").format(
+        return _("Step {step:.6g} um instead of {requested:g} um, so that both ends are hit.").format(
             step=self.step_um, requested=self.requested_step_um
         )
 

@@ -37,6 +37,15 @@ def is_being_captured(path: Path) -> bool:
     return path in _being_captured
 
 
+def check_new(path: Path) -> None:
+    """Raise OutputError where ``path`` exists already or cannot be written: asked before a microscope moves."""
+    if path.exists():
+        raise OutputError(
+            _("{path} exists already. Captures are never overwritten; choose another name.").format(path=path)
+        )
+    check_writable(path)
+
+
 class StackWriter:
     """Captures a stack into a new file; each frame is safe on disk when :meth:`append` returns.
 
@@ -62,11 +71,7 @@ class StackWriter:
         self._dtype = np.dtype(dtype)
         self._planned = frame_count
         self._written = 0
-        if self.path.exists():
-            raise OutputError(
-                _("{path} exists already. Captures are never overwritten; choose another name.").format(path=self.path)
-            )
-        check_writable(self.path)
+        check_new(self.path)
         check_space(self.path, frame_count * self._frame_bytes + STRUCTURE_BYTES)
         with replacing(self.path) as temporary, h5py.File(temporary, "x") as file:
             stamp(file)

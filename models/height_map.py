@@ -1,7 +1,7 @@
 """A height map: what a reconstruction, an instrument or an annotator says about every pixel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from typing import Any
 
@@ -62,3 +62,16 @@ class HeightMap:
     def has_flag(self, flag: Flag) -> NDArray[np.bool_]:
         """Where ``flag`` is set, (H, W) bool."""
         return np.asarray((self.flags & np.uint8(flag)) != 0)
+
+
+def without_weak(height_map: HeightMap, least_confidence: float) -> HeightMap:
+    """The same map with the heights below ``least_confidence`` missing; recorded in its parameters.
+
+    What reads a file of heights alone then sees a hole where nobody should trust a number.
+    """
+    weak = height_map.confidence < least_confidence
+    return replace(
+        height_map,
+        height_um=np.where(weak, np.float32(np.nan), height_map.height_um),
+        parameters={**height_map.parameters, "least_confidence": least_confidence},
+    )

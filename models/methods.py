@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from models.errors import InputError
 from models.language import N_, _
@@ -54,7 +55,8 @@ DEFAULT_METHOD = "mdml"
 
 
 class ReconstructionOptions(BaseModel):
-    """How to reconstruct. ``window`` is the side of the square, in pixels, over which focus is summed.
+    """How to reconstruct. ``window`` is the side of the square, in pixels, over which focus is summed; it is
+    odd, or the map would lie half a pixel beside the surface.
 
     ``regularisation``: 0 keeps every pixel at its own focus peak; larger values let confident
     neighbours decide where the own peak is weak. 1 is a good start.
@@ -67,8 +69,15 @@ class ReconstructionOptions(BaseModel):
     method: str = DEFAULT_METHOD
     window: int = Field(default=9, ge=1, le=101)
     align: Alignment = "none"
-    regularisation: float = Field(default=0.0, ge=0.0, le=100.0)
+    regularisation: float = Field(default=0.0, ge=0.0, le=100.0, allow_inf_nan=False)
     stabilise: bool = True
+
+    @field_validator("window")
+    @classmethod
+    def _has_a_middle(cls, window: int) -> int:
+        if window % 2 == 0:
+            raise PydanticCustomError("even_window", "it must be odd")
+        return window
 
 
 def find_method(name: str) -> Method:

@@ -12,15 +12,15 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.terminal import complain, print_facts, print_json, print_table, progress_bar
+from app.terminal import INTERRUPTED, complain, print_facts, print_json, print_table, progress_bar
 from hardware.camera import CameraSettings
 from hardware.profile import load_profile, open_microscope, profile_names
 from hardware.sweep import SweepPlan, capture
+from models.capture_file import check_new
 from models.errors import Cancelled, InputError
 from models.language import _
-from models.storage import frames_written, recover
-
-INTERRUPTED = 130
+from models.storage import frames_written, is_complete, recover
+from models.validation import first_problem
 
 
 def register(cli: typer.Typer) -> None:
@@ -63,6 +63,8 @@ def register(cli: typer.Typer) -> None:
         path: Annotated[Path, typer.Argument(metavar="FILE", help=_("The .h5 file."))], as_json: Json = False
     ) -> None:
         planned = frames_written(path)[1]
+        if is_complete(path):
+            raise InputError(_("{file} is complete already: there is nothing to recover.").format(file=path))
         stack = recover(path)
         if as_json:
             print_json({"file": str(path), "frames": len(stack), "frames_planned": planned})
@@ -106,11 +108,10 @@ def _settings(present: CameraSettings, changes: dict[str, Any]) -> CameraSetting
     try:
         return CameraSettings.model_validate({**present.model_dump(), **changes})
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        name, value, reason = first_problem(error)
         raise InputError(
-            _("{option} {value} cannot be used: {reason}.").format(
-                option=option, value=first["input"], reason=first["msg"]
+            _("--{option} {value} cannot be used: {reason}.").format(
+                option=name.replace("_", "-"), value=value, reason=reason
             )
         ) from None
 
@@ -120,6 +121,9 @@ def _capture(profile_name: str, plan: SweepPlan, out: Path, changes: dict[str, A
     with open_microscope(profile) as microscope:
         axis, camera = microscope.axis, microscope.camera
         camera.apply(_settings(camera.settings, changes))
+        axis.check(plan.top_um)
+        axis.check(plan.bottom_um)
+        check_new(out)
         estimate = plan.estimate(axis.speed_um_s, camera, axis=axis)
         if not as_json:
             size_mb = estimate.bytes / 1e6
@@ -165,7 +169,13 @@ def _capture(profile_name: str, plan: SweepPlan, out: Path, changes: dict[str, A
     if as_json:
         print_json(summary)
     else:
-        print_facts({_("file"): str(out), _("time"): _("{s:.1f} s").format(s=summary["seconds"])})
+        print_facts(
+            {
+                _("file"): str(out),
+                _("frames"): str(plan.frame_count),
+                _("time"): _("{s:.1f} s").format(s=summary["seconds"]),
+            }
+        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """``reconstruct`` and ``evaluate``: from a stack to heights, and how far these are from the truth."""
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -9,19 +10,28 @@ import numpy as np
 import typer
 from pydantic import ValidationError
 
-from app.terminal import complain, print_facts, print_json, progress_bar
+from app.terminal import complain, ended_by_ctrl_c, print_facts, print_json, progress_bar
 from models.colour_maps import lut
 from models.errors import InputError, OutputError
 from models.evaluate import Comparison, compare
 from models.focal_stack import FocalStack
-from models.formats import MAP_SUFFIXES, PictureStyle, check_output, read_height_map, read_stack, write_height_map
+from models.formats import (
+    MAP_SUFFIXES,
+    MESH_SUFFIXES,
+    PictureStyle,
+    check_output,
+    read_height_map,
+    read_stack,
+    write_height_map,
+)
 from models.formats.images import frame_files
 from models.formats.picture import CONTENTS, Content
-from models.height_map import Flag, HeightMap
+from models.height_map import Flag, HeightMap, without_weak
 from models.language import _
 from models.methods import DEFAULT_METHOD, METHODS, ReconstructionOptions, find_method
 from models.reconstruct import reconstruct
 from models.storage import stack_sha256
+from models.validation import first_problem
 
 
 def register(cli: typer.Typer) -> None:
@@ -45,7 +55,10 @@ def register(cli: typer.Typer) -> None:
         str, typer.Option("--method", help=_("One of: {names}.").format(names=", ".join(METHODS)))
     ]
     Window = Annotated[  # noqa: N806
-        int | None, typer.Option("--window", metavar="PX", help=_("Side of the square over which focus is summed."))
+        int | None,
+        typer.Option(
+            "--window", metavar="PX", help=_("Side of the square over which focus is summed; odd, 9 at first.")
+        ),
     ]
     Align = Annotated[  # noqa: N806
         str, typer.Option("--align", help=_("Remove drift between the frames: none, shift or similarity."))
@@ -79,6 +92,9 @@ def register(cli: typer.Typer) -> None:
         window: Window = None,
         align: Align = "none",
         regularisation: Regularisation = None,
+        min_confidence: Annotated[
+            float, typer.Option("--min-confidence", metavar="0..1", help=_("Leave out heights of less confidence."))
+        ] = 0.0,
         watertight: Annotated[
             bool, typer.Option("--watertight", help=_("Meshes get walls and a base, for printing."))
         ] = False,
@@ -98,18 +114,25 @@ def register(cli: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         options = _options(method, window, align, regularisation)
+        _check_share("--min-confidence", min_confidence)
         style = replace(_picture_style(show, colour_map), hill_shade=hill_shade, mark_uncertain=mark_uncertain)
+        _check_use("--watertight", watertight, out, MESH_SUFFIXES)
+        _check_use("--with-stack", with_stack, out, (".h5",))
+        _check_use("--show, --colour-map, --hill-shade, --mark-uncertain", style != PictureStyle(), out, (".png",))
         stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
-        _check_outputs(out, input_path, stack, with_stack=with_stack)
-        height_map, seconds = _reconstruct(stack, options)
-        for path in out:
-            write_height_map(
-                height_map,
-                path,
-                watertight=watertight,
-                style=style,
-                stack=stack if with_stack and path.suffix.lower() == ".h5" else None,
-            )
+        _check_outputs(out, input_path, stack)
+        with ended_by_ctrl_c():
+            height_map, seconds = _reconstruct(stack, options)
+            if min_confidence > 0:
+                height_map = without_weak(height_map, min_confidence)
+            for path in out:
+                write_height_map(
+                    height_map,
+                    path,
+                    watertight=watertight,
+                    style=style,
+                    stack=stack if with_stack and path.suffix.lower() == ".h5" else None,
+                )
         summary = {**_summary(input_path, stack, height_map, seconds), "outputs": [str(path) for path in out]}
         if as_json:
             print_json(summary)
@@ -140,6 +163,7 @@ def register(cli: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         options = _options(method, window, align, regularisation)
+        _check_share("--confidence-above", confidence_above)
         stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
         known = read_height_map(truth)
         if known.shape != stack.image_shape:
@@ -150,7 +174,8 @@ def register(cli: typer.Typer) -> None:
             )
         if known.z_unit == "um" and stack.z_unit == "frame":
             raise InputError(_("The known heights are in micrometres: give the step of the stack with --step-um."))
-        height_map, seconds = _reconstruct(stack, options)
+        with ended_by_ctrl_c():
+            height_map, seconds = _reconstruct(stack, options)
         result = compare(height_map, known.height_um, step_um=stack.step_um, confidence_above=confidence_above)
         summary = _summary(input_path, stack, height_map, seconds)
         if as_json:
@@ -165,11 +190,9 @@ def _options(method: str, window: int | None, align: str, regularisation: float 
     try:
         return ReconstructionOptions(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
+        option, value, reason = first_problem(error)
         raise InputError(
-            _("--{option} {value} cannot be used: {reason}.").format(
-                option=".".join(str(part) for part in first["loc"]), value=first["input"], reason=first["msg"]
-            )
+            _("--{option} {value} cannot be used: {reason}.").format(option=option, value=value, reason=reason)
         ) from None
 
 
@@ -182,12 +205,27 @@ def _picture_style(show: str, colour_map: str) -> PictureStyle:
     return PictureStyle(content=cast(Content, show), colour_map=colour_map)
 
 
-def _check_outputs(outputs: list[Path], input_path: Path, stack: FocalStack, *, with_stack: bool) -> None:
+def _check_share(option: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(
+            _("{option} {value} cannot be used: it must be from 0 to 1.").format(option=option, value=value)
+        )
+
+
+def _check_use(option: str, given: bool, outputs: list[Path], suffixes: Collection[str]) -> None:
+    """An option that no output listens to is a misunderstanding; better said than ignored."""
+    if given and not any(path.suffix.lower() in suffixes for path in outputs):
+        raise InputError(
+            _("{option}: this concerns only {suffixes} results, and none is asked for.").format(
+                option=option, suffixes=" ".join(suffixes)
+            )
+        )
+
+
+def _check_outputs(outputs: list[Path], input_path: Path, stack: FocalStack) -> None:
     """Everything that would spoil the writing is said now, before the long computation."""
     source = input_path.resolve()
     kept = set(frame_files(source)) if source.is_dir() else {source}
-    if with_stack and not any(path.suffix.lower() == ".h5" for path in outputs):
-        raise InputError(_("--with-stack needs an .h5 result."))
     seen: set[Path] = set()
     for path in outputs:
         target = path.resolve()
@@ -237,7 +275,7 @@ def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, 
     facts = {
         _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),
         _("method"): f"{height_map.method} ({summary['seconds']:.2f} s)",
-        _("heights"): "-" if lowest is None else f"{lowest:.2f} … {highest:.2f} {unit}",
+        _("heights"): "-" if lowest is None else f"{lowest:z.2f} … {highest:z.2f} {unit}",
         _("missing"): f"{summary['missing_share']:.1%}",
         _("peak on first or last frame"): f"{summary['peak_at_end_share']:.1%}",
         _("mean confidence"): f"{summary['mean_confidence']:.2f}",
@@ -264,8 +302,7 @@ def _error_values(result: Comparison) -> dict[str, Any]:
 def _print_comparison(result: Comparison, stack: FocalStack, summary: dict[str, Any]) -> None:
     unit = _("frames") if stack.z_unit == "frame" else "µm"
     if result.count == 0:
-        complain(_("No pixel has both a height and a known height: there is nothing to compare."))
-        return
+        raise InputError(_("No pixel has both a height and a known height: there is nothing to compare."))
     print_facts(
         {
             _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),

@@ -21,6 +21,7 @@ from models.storage import may_hold_capture, write_sample
 
 __all__ = [
     "MAP_SUFFIXES",
+    "MESH_SUFFIXES",
     "STACK_SUFFIXES",
     "PictureStyle",
     "check_output",
@@ -78,6 +79,12 @@ def check_output(path: str | Path, *, calibrated: bool = True) -> None:
     """
     path = Path(path).absolute()
     suffix = path.suffix.lower()
+    if not suffix:
+        raise OutputError(
+            _("{path} has no suffix, which decides the format. Formats: {suffixes}.").format(
+                path=path, suffixes=" ".join(MAP_SUFFIXES)
+            )
+        )
     if suffix not in MAP_SUFFIXES:
         raise OutputError(
             _("{path}: '{suffix}' is no format for height maps. Formats: {suffixes}.").format(

@@ -30,7 +30,7 @@ def test_captures_a_stack(profile, tmp_path, capsys):
     stack = open_stack(out)
     np.testing.assert_allclose(stack.z_um, np.linspace(5, -15, 8), atol=0.01)
     assert stack.frames.dtype == np.uint16
-    assert "2.857 um instead of 3 um" in capsys.readouterr().err
+    assert "2.85714 um instead of 3 um" in capsys.readouterr().err
 
 
 def test_ascending_by_count_with_one_json_document(profile, tmp_path, capsys):
@@ -101,6 +101,7 @@ def test_ctrl_c_keeps_the_frames_and_says_how_to_go_on(tmp_path):
     written = frames_written(out)[0]
     assert 2 <= written < 400
     assert main(["recover", str(out)]) == 0
+    assert main(["recover", str(out)]) == 2, "there is nothing left to recover"
     assert len(open_stack(out)) == written
 
 

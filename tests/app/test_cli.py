@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -251,13 +250,27 @@ def test_bad_values(capsys, stack, tmp_path):
         (("--regularisation", "nan"), "--regularisation"),
         (("--colour-map", "jet"), "no colour map called 'jet'"),
         (("--show", "shadows"), "--show shadows"),
-        (("--with-stack",), "--with-stack needs an .h5"),
+        (("--with-stack",), "--with-stack: this concerns only .h5"),
+        (("--watertight",), "--watertight: this concerns only .stl .ply .obj"),
+        (("--hill-shade",), "--hill-shade.* concerns only .png"),
+        (("--window", "8"), "--window 8 .* odd"),
+        (("--min-confidence", "1.5"), "--min-confidence 1.5 .* from 0 to 1"),
         (("--nonsense",), "--nonsense"),
     ):
         refuse(capsys, "reconstruct", stack, *words, *out, says=says)
     refuse(capsys, "reconstruct", stack, says="--out")
     refuse(capsys, "reconstruct", *out, says="INPUT")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stack"]
+
+
+def test_weak_heights_can_be_left_out(capsys, stack, tmp_path):
+    whole, strong = tmp_path / "whole.npy", tmp_path / "strong.npy"
+    assert run(capsys, "reconstruct", stack, "--out", whole)[0] == 0
+    _code, out, _err = run(capsys, "reconstruct", stack, "--min-confidence", 0.7, "--out", strong, "--json")
+    assert json.loads(out)["missing_share"] > 0
+    known = np.isfinite(np.load(strong))
+    assert 0 < known.mean() < 1
+    np.testing.assert_array_equal(np.load(strong)[known], np.load(whole)[known])
 
 
 def test_bad_stacks(capsys, stack, tmp_path):
@@ -301,7 +314,7 @@ def test_bad_outputs_are_refused_before_the_work(capsys, stack, tmp_path, monkey
     (tmp_path / "folder.tif").mkdir()
     for path, says in (
         (tmp_path / "a.jpeg2000", "no format for height maps.*\\.x3p"),
-        (tmp_path / "a", "no format"),
+        (tmp_path / "a", "has no suffix"),
         (tmp_path / "nowhere" / "a.tif", "does not exist"),
         (tmp_path / "folder.tif", "is a folder"),
         (stack / "03.png", "part of the input"),
@@ -352,11 +365,9 @@ def start(*words: object, **options: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "app.cli", *map(str, words)],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 
@@ -387,12 +398,20 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (1500, 1500), dtype=np.uint8)
     for index in range(60):
         tifffile.imwrite(folder / f"{index}.tif", noise)
-    child = start("reconstruct", folder, "--method", "rdf", "--window", 31, "--out", tmp_path / "a.tif")
-    time.sleep(2.5)
+    ours, terminal = os.openpty()  # on a terminal the progress bar tells when the work has begun
+    child = start(
+        "reconstruct", folder, "--method", "rdf", "--window", 31, "--out", tmp_path / "a.tif", stderr=terminal
+    )
+    os.close(terminal)
+    said = ""
+    while "Reconstructing" not in said:
+        said += os.read(ours, 1000).decode()
     child.send_signal(signal.SIGINT)
-    _out, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
-    assert "Traceback" not in err
+    assert child.wait(timeout=60) == 130
+    said += os.read(ours, 10000).decode()
+    os.close(ours)
+    assert "Stopped." in said
+    assert "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["stack"]
 
 

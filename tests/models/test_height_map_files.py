@@ -177,7 +177,7 @@ def test_places_that_cannot_be_written_are_refused_beforehand(tmp_path):
         (tmp_path / "nowhere" / "a.tif", "does not exist"),
         (tmp_path / "file" / "a.tif", "does not exist"),
         (tmp_path / "a.xyz", "no format"),
-        (tmp_path / "a", "no format"),
+        (tmp_path / "a", "has no suffix"),
     ):
         with pytest.raises(OutputError, match=words):
             check_output(path)
