@@ -1,4 +1,4 @@
-"""The process around the window: Qt set up in the right order, the log, Ctrl+C, unexpected errors."""
+"""From the start of the program to its end: Qt set up in the right order, the log, Ctrl+C, unexpected errors."""
 
 import logging
 import signal
@@ -7,19 +7,45 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import TracebackType
 
-from PySide6.QtCore import QCoreApplication, QLibraryInfo, Qt, QTimer, QTranslator
-from PySide6.QtGui import QFont, QIcon
+from PySide6.QtCore import QCoreApplication, Qt, QTimer
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QApplication
 
-from app.settings import log_folder
-from app.theme import ICONS
+from app.capture.demo import Demo, demo_settings
+from app.main_window import MainWindow
+from app.settings import load_settings, log_folder
+from app.theme import ICONS, apply_theme
+from app.workers import Courier
 
 log = logging.getLogger(__name__)
 
 LOG_BYTES, LOG_FILES = 1_000_000, 3
 WAKE_MS = 200
+
+
+def run(paths: list[str], demo: bool = False) -> int:
+    """Open the window on ``paths`` and stay until it is closed; return the exit code.
+
+    ``demo`` connects the simulated microscope and captures a stack of it into the folder ``demo``, without
+    touching the user's settings.
+    """
+    app = create_application()
+    courier = Courier()
+    # The inner call runs in the window's thread, and not before there is a window.
+    start_log(lambda error: courier.send(lambda: window.show_error("", error)))
+    settings = demo_settings() if demo else load_settings()
+    apply_theme(app, settings.theme)
+    window = MainWindow(settings, remember=not demo)
+    window.show()
+    for path in paths:
+        window.open_path(Path(path))
+    if demo:
+        Demo(window.capture, window.link)
+    with interruptible(app):
+        return app.exec()
 
 
 def create_application() -> QApplication:
@@ -34,25 +60,6 @@ def create_application() -> QApplication:
     app.setDesktopFileName("reliefscope")
     app.setWindowIcon(QIcon(str(ICONS / "app.svg")))
     return app
-
-
-def prepare_qt_for(code: str) -> None:
-    """Qt's own texts - the buttons of its dialogs, the menus of its fields - and its letters in a language."""
-    app = QApplication.instance()
-    assert isinstance(app, QApplication)
-    font = app.font()
-    # Hinting makes the dense characters of Chinese look bold, bright on dark above all.
-    is_dense = code.startswith("zh")
-    font.setHintingPreference(
-        QFont.HintingPreference.PreferNoHinting if is_dense else QFont.HintingPreference.PreferDefaultHinting
-    )
-    app.setFont(font)
-    for old in app.findChildren(QTranslator):
-        app.removeTranslator(old)
-        old.deleteLater()
-    translator = QTranslator(app)
-    if translator.load(f"qtbase_{code}", QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)):
-        app.installTranslator(translator)
 
 
 def start_log(tell: Callable[[BaseException], object] = lambda error: None) -> None:

@@ -115,7 +115,7 @@ def _open_window(words: list[str]) -> int:
             _("There is no display to open the window on. The commands need none: 'reliefscope --help' lists them.")
         )
     try:
-        from app.main_window import run
+        from app.application import run
     except ImportError as error:
         if (error.name or "").startswith(("app", "hardware", "models")):
             raise

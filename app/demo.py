@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     use_language(None)
     if "--headless" not in words and has_display():
-        from app.main_window import run
+        from app.application import run
 
         return int(run([], demo=True))
     try:

@@ -1,6 +1,6 @@
-"""The few windows beside the main one: export, keyboard shortcuts, about."""
+"""The few windows beside the main one: export, questions, keyboard shortcuts, about."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QListWidget,
     QListWidgetItem,
+    QMessageBox,
     QScrollArea,
     QVBoxLayout,
     QWidget,
@@ -40,6 +41,22 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".npy": (N_("NumPy array"), N_("Heights for Python")),
 }
 MESHES = (".stl", ".ply", ".obj")
+
+
+def ask_where_to_save(parent: QWidget, title: str, start: Path, kinds: str, suffixes: Collection[str]) -> Path | None:
+    """The file that the user chose, or None. One that has none of ``suffixes`` gets the suffix of ``start``."""
+    name, _kind = QFileDialog.getSaveFileName(parent, title, str(start), kinds)
+    if not name:
+        return None
+    path = Path(name)
+    if path.suffix.lower() in suffixes:
+        return path
+    path = path.with_name(path.name + start.suffix)
+    # The dialog asked about the name that was typed, not about this one.
+    question = _("{name} exists already. Replace it?").format(name=path.name)
+    if path.exists() and QMessageBox.question(parent, title, question) != QMessageBox.StandardButton.Yes:
+        return None
+    return path
 
 
 class ExportDialog(QDialog):
@@ -110,14 +127,10 @@ class ExportDialog(QDialog):
         self.watertight.setEnabled(self.suffix in MESHES)
 
     def _choose_file(self) -> None:
-        title = _(FORMATS[self.suffix][0])
-        name, _filter = QFileDialog.getSaveFileName(
-            self, _("Export Height Map"), str(self._start.with_suffix(self.suffix)), f"{title} (*{self.suffix})"
-        )
-        if name:
-            path = Path(name)
-            if path.suffix.lower() not in MAP_SUFFIXES:
-                path = path.with_name(path.name + self.suffix)
+        kind = f"{_(FORMATS[self.suffix][0])} (*{self.suffix})"
+        start = self._start.with_suffix(self.suffix)
+        path = ask_where_to_save(self, _("Export Height Map"), start, kind, MAP_SUFFIXES)
+        if path is not None:
             self.chosen.emit(path, self.options())
             self.accept()
 
@@ -168,6 +181,21 @@ def _shortcut_list(menus: Iterable[str], actions: Mapping[str, QAction]) -> QWid
             grid.addWidget(QLabel(action.text()), row, 0)
             grid.addWidget(keys, row, 1)
     return column
+
+
+def may_end_capture(parent: QWidget) -> bool:
+    """Asked once before leaving; the frames captured so far are kept either way."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle("Reliefscope")
+    box.setText(_("A capture is running."))
+    box.setInformativeText(_("If you leave now it ends early. The frames captured so far are kept."))
+    stay = box.addButton(_("Keep Capturing"), QMessageBox.ButtonRole.RejectRole)
+    leave = box.addButton(_("End and Leave"), QMessageBox.ButtonRole.DestructiveRole)
+    box.setDefaultButton(stay)
+    box.setEscapeButton(stay)
+    box.exec()
+    return box.clickedButton() is leave
 
 
 class AboutDialog(QDialog):

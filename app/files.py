@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from app.bars import Bars
-from app.dialogs import ExportDialog
+from app.dialogs import ExportDialog, ask_where_to_save
 from app.document import Document
 from app.opening import Opening, check_can_open
 from app.settings import Settings
@@ -69,11 +69,10 @@ class Files(QObject):
 
     def save_picture(self, image: NDArray[Any]) -> None:
         """A live image as the camera delivered it."""
-        start = str(self._settings.captures_folder / "picture.tif")
-        kinds = "TIFF (*.tif *.tiff);;PNG (*.png)"
-        name, _filter = QFileDialog.getSaveFileName(self._window, _("Save Picture"), start, kinds)
-        if name:
-            self._opening.save_picture(Path(name), image)
+        start, kinds = self._settings.captures_folder / "picture.tif", "TIFF (*.tif *.tiff);;PNG (*.png)"
+        path = ask_where_to_save(self._window, _("Save Picture"), start, kinds, (".tif", ".tiff", ".png"))
+        if path is not None:
+            self._opening.save_picture(path, image)
 
     def choose_captures_folder(self) -> None:
         start = str(self._settings.captures_folder)

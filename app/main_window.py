@@ -8,20 +8,17 @@ from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropE
 from PySide6.QtWidgets import (
     QApplication,
     QMainWindow,
-    QMessageBox,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
 from app.actions import Actions
-from app.application import create_application, interruptible, prepare_qt_for, start_log
 from app.bars import Bar, Bars
-from app.capture.demo import Demo, demo_settings
 from app.capture.link import MicroscopeLink
 from app.capture.run import CaptureRun
 from app.capture.workspace import CaptureWorkspace
-from app.dialogs import AboutDialog, ShortcutsDialog
+from app.dialogs import AboutDialog, ShortcutsDialog, may_end_capture
 from app.document import Document
 from app.files import Files
 from app.inspection.workspace import InspectWorkspace
@@ -29,6 +26,7 @@ from app.labeling.workspace import LabelWorkspace
 from app.menus import Menus
 from app.opening import Opening, can_open
 from app.palette import Palette
+from app.qt_language import prepare_qt_for
 from app.scale_bar import ScaleBar
 from app.settings import Settings, load_settings, log_folder, save_settings
 from app.status_line import StatusLine
@@ -37,7 +35,6 @@ from app.surface.workspace import SurfaceWorkspace
 from app.tasks import Tasks
 from app.theme import apply_theme
 from app.top_bar import TopBar
-from app.workers import Courier
 from hardware.camera import CameraError
 from hardware.stage import StageError
 from models.errors import ReliefscopeError
@@ -391,7 +388,7 @@ class MainWindow(QMainWindow):
     # --- leaving
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        if self.link.busy == "capture" and not self._may_end_capture():
+        if self.link.busy == "capture" and not may_end_capture(self):
             event.ignore()
             return
         self.settings.geometry = bytes(self.saveGeometry().toHex().data()).decode()
@@ -405,42 +402,6 @@ class MainWindow(QMainWindow):
         self.opening.close()
         super().closeEvent(event)
 
-    def _may_end_capture(self) -> bool:
-        """Asked once; the frames captured so far are kept either way."""
-        box = QMessageBox(self)
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Reliefscope")
-        box.setText(_("A capture is running."))
-        box.setInformativeText(_("If you leave now it ends early. The frames captured so far are kept."))
-        stay = box.addButton(_("Keep Capturing"), QMessageBox.ButtonRole.RejectRole)
-        leave = box.addButton(_("End and Leave"), QMessageBox.ButtonRole.DestructiveRole)
-        box.setDefaultButton(stay)
-        box.setEscapeButton(stay)
-        box.exec()
-        return box.clickedButton() is leave
-
 
 def open_log_folder() -> None:
     QDesktopServices.openUrl(QUrl.fromLocalFile(str(log_folder())))
-
-
-def run(paths: list[str], demo: bool = False) -> int:
-    """Open the window on ``paths`` and stay until it is closed; return the exit code.
-
-    ``demo`` connects the simulated microscope and captures a stack of it into the folder ``demo``, without
-    touching the user's settings.
-    """
-    app = create_application()
-    courier = Courier()
-    # The inner call runs in the window's thread, and not before there is a window.
-    start_log(lambda error: courier.send(lambda: window.show_error("", error)))
-    settings = demo_settings() if demo else load_settings()
-    apply_theme(app, settings.theme)
-    window = MainWindow(settings, remember=not demo)
-    window.show()
-    for path in paths:
-        window.open_path(Path(path))
-    if demo:
-        Demo(window.capture, window.link)
-    with interruptible(app):
-        return app.exec()

@@ -91,12 +91,23 @@ class Opening(QObject):
     def take_capture(self, path: Path, height_map: HeightMap | None) -> None:
         """Open a stack that was just captured, with the map that grew meanwhile."""
 
-        def job(progress: Progress, cancel: threading.Event) -> FocalStack:
+        def job(progress: Progress, cancel: threading.Event) -> tuple[FocalStack, ReliefscopeError | None]:
+            problem = None
             if height_map is not None:
-                storage.save_reconstruction(path, height_map, RECONSTRUCTION)
-            return storage.open_stack(path)
+                try:
+                    storage.save_reconstruction(path, height_map, RECONSTRUCTION)
+                except ReliefscopeError as error:  # on a full disk, say: the stack is there all the same
+                    log.warning("The height map of %s cannot be saved: %s", path, error)
+                    problem = error
+            return storage.open_stack(path), problem
 
-        self.worker.submit(_("Saving the height map"), job, lambda stack: self._show(path, stack, height_map))
+        def then(result: tuple[FocalStack, ReliefscopeError | None]) -> None:
+            stack, problem = result
+            self._show(path, stack, height_map)
+            if problem is not None:
+                self.failed.emit(problem)
+
+        self.worker.submit(_("Saving the height map"), job, then)
 
     def keep(self) -> None:
         """Store the height map beside its stack, where that is a file of ours."""

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, Signal
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from app.dialogs import ask_where_to_save
 from app.surface.plot import Plot
 from app.surface.profile import Profile, write_csv
 from app.surface.ticks import number
@@ -138,9 +139,10 @@ class ProfilePlot(QWidget):
         self.cursorLeft.emit()
 
     def _ask_and_export(self) -> None:
-        name, _filter = QFileDialog.getSaveFileName(self, _("Save profile"), "profile.csv", _("Table (*.csv)"))
-        if name:
-            self.export(Path(name))
+        start = Path("profile.csv")
+        path = ask_where_to_save(self, _("Save profile"), start, _("Table (*.csv)"), (".csv", ".txt"))
+        if path is not None:
+            self.export(path)
 
     def export(self, path: Path) -> None:
         """Write the profile; a fault comes out of ``failed``."""

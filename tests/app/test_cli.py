@@ -207,8 +207,8 @@ def test_language_of_messages(capsys, monkeypatch, tmp_path):
 def test_files_open_in_the_window(capsys, monkeypatch, stack):
     opened = []
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setitem(sys.modules, "app.main_window", type(sys)("app.main_window"))
-    sys.modules["app.main_window"].run = lambda paths, demo=False: opened.append(paths) or 0
+    monkeypatch.setitem(sys.modules, "app.application", type(sys)("app.application"))
+    sys.modules["app.application"].run = lambda paths, demo=False: opened.append(paths) or 0
     assert run(capsys)[0] == 0
     assert run(capsys, stack)[0] == 0
     assert opened == [[], [str(stack)]]

@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QMessageBox
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.capture.stack_panel import StackSetup
 from app.main_window import MainWindow
 from models import storage
-from models.errors import ReliefscopeError
+from models.errors import OutputError, ReliefscopeError
 from models.reconstruct import reconstruct
 from tests.gui import mouse
 
@@ -471,6 +472,47 @@ def test_a_disk_that_filled_after_the_plan_is_no_silent_refusal(
     monkeypatch.undo()
     connected.status.watch_disk(connected.settings.captures_folder)
     assert connected.actions_by_name["start"].isEnabled()
+
+
+def test_a_map_that_cannot_be_saved_is_shown_all_the_same(qtbot: QtBot, connected: MainWindow, monkeypatch) -> None:
+    def refuse(*_args: object) -> None:
+        raise OutputError("The disk is full.")
+
+    monkeypatch.setattr(storage, "save_reconstruction", refuse)
+    set_stack(connected, frames=6)
+    connected.actions_by_name["start"].trigger()
+    qtbot.waitUntil(lambda: connected.document.height_map is not None, timeout=LONG)
+    assert len(connected.document.stack) == 6
+    assert "The disk is full." in texts(connected)
+
+
+def test_a_picture_gets_a_suffix_where_none_was_typed(
+    qtbot: QtBot, connected: MainWindow, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (str(tmp_path / "sample 0.5 mm"), ""))
+    with qtbot.waitSignal(connected.opening.saved, timeout=LONG):
+        connected.actions_by_name["snapshot"].trigger()
+    picture = cv2.imread(str(tmp_path / "sample 0.5 mm.tif"), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (96, 128)
+
+
+def test_a_capture_into_a_folder_that_cannot_be_made_says_so(
+    qtbot: QtBot, connected: MainWindow, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    connected.settings.captures_folder = tmp_path / "file" / "captures"
+    set_stack(connected, frames=6)
+    connected.actions_by_name["start"].trigger()
+    assert any("Choose another one" in text for text in texts(connected))
+    assert connected.link.busy == ""
+
+
+def test_disconnecting_during_a_capture_keeps_the_frames(qtbot: QtBot, connected: MainWindow) -> None:
+    in_the_middle(qtbot, connected)
+    with qtbot.waitSignal(connected.run.captured, timeout=LONG) as captured:
+        connected.actions_by_name["disconnect"].trigger()
+    assert connected.link.device is None
+    assert len(storage.open_stack(captured.args[0])) >= 4
 
 
 def test_a_cancelled_capture_says_so_once(qtbot: QtBot, connected: MainWindow) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QMessageBox, QWidget
 
 from app import theme
 from app.actions import ACTIONS, MENUS, without_mnemonic
@@ -167,6 +167,23 @@ def test_dropped_folder_opens_and_is_reconstructed(qtbot, window: MainWindow, fo
     assert np.nanmedian(window.document.height_map.height_um) == pytest.approx(2.0, abs=0.3)
     assert window._pages.currentWidget() is window.surface
     assert folder.name in window.windowTitle()
+
+
+def test_a_file_dropped_on_the_picture_opens_too(qtbot, window: MainWindow, folder: Path, tmp_path: Path) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    stack = window.document.stack
+    storage.write_stack(tmp_path / "dropped.h5", stack)
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "dropped.h5"))])
+    copy, left = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    for place in (window.surface.image.focusProxy().viewport(), window.surface.view.scene):
+        enter = QDragEnterEvent(QPoint(9, 9), copy, data, left, PLAIN)
+        enter.ignore()
+        QApplication.sendEvent(place, enter)
+        assert enter.isAccepted()
+    QApplication.sendEvent(place, QDropEvent(QPointF(9, 9), copy, data, left, PLAIN))
+    qtbot.waitUntil(lambda: window.document.path == tmp_path / "dropped.h5", timeout=LONG)
 
 
 def test_unknown_scale_is_asked_for_and_rescales_at_once(qtbot, window: MainWindow, folder: Path) -> None:
@@ -333,6 +350,36 @@ def test_an_exported_file_of_ours_opens_here_again(qtbot, window: MainWindow, fo
     assert "map.h5" in window.windowTitle()
     assert not window.actions_by_name["reconstruct"].isEnabled()
     assert not bar_texts(window)[1:]  # only that it was written
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_file_is_not_replaced_unasked_because_a_suffix_was_added(
+    qtbot, window: MainWindow, folder: Path, tmp_path: Path, monkeypatch, replaces: bool
+) -> None:
+    window.open_path(folder)
+    opened(qtbot, window)
+    (tmp_path / "map_1.5.npy").write_text("precious")
+    asked: list[str] = []
+
+    def answer(_parent: QWidget, _title: str, question: str) -> QMessageBox.StandardButton:
+        asked.append(question)
+        return QMessageBox.StandardButton.Yes if replaces else QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (str(tmp_path / "map_1.5"), ""))
+    window.actions_by_name["export"].trigger()
+    dialog = window.findChild(ExportDialog)
+    choose_format(dialog, ".npy")
+    if replaces:
+        with qtbot.waitSignal(window.opening.saved, timeout=LONG):
+            dialog.save.click()
+        assert np.load(tmp_path / "map_1.5.npy").shape == (48, 64)
+    else:
+        dialog.save.click()
+        assert dialog.isVisible()
+        assert (tmp_path / "map_1.5.npy").read_text() == "precious"
+        dialog.reject()
+    assert asked == ["map_1.5.npy exists already. Replace it?"]
 
 
 # --- options of the reconstruction
