@@ -63,19 +63,19 @@ def check_space(path: Path, needed_bytes: int) -> None:
         )
 
 
-def write_error(path: Path, error: OSError) -> OutputError:
-    """What the system's ``error`` means to the person who wanted ``path``."""
+def write_error(path: Path, error: OSError | RuntimeError) -> OutputError:
+    """What the system's ``error``, or the one that HDF5 makes of it, means to the person who wanted ``path``."""
     if is_disk_full(error):
         return OutputError(_("Cannot write {path}: the disk is full.").format(path=path))
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(_("Cannot write {path}: no permission to write there.").format(path=path))
-    reason = error.strerror or str(error)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return OutputError(_("Cannot write {path}: {reason}.").format(path=path, reason=reason))
 
 
-def is_disk_full(error: OSError) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """True for a full disk, an exhausted quota and a file larger than the file system allows."""
-    if error.errno is None:  # HDF5 and NumPy keep it to themselves
+    if not isinstance(error, OSError) or error.errno is None:  # HDF5 and NumPy keep it to themselves
         return "No space left" in str(error) or "requested and" in str(error)
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

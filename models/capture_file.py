@@ -11,7 +11,7 @@ the group ``/reconstructions`` only, never what leads to the stack.
 import contextlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,10 +40,30 @@ def is_being_captured(path: Path) -> bool:
 def check_new(path: Path) -> None:
     """Raise OutputError where ``path`` exists already or cannot be written: asked before a microscope moves."""
     if path.exists():
-        raise OutputError(
-            _("{path} exists already. Captures are never overwritten; choose another name.").format(path=path)
-        )
+        raise _exists_already(path)
     check_writable(path)
+
+
+def _exists_already(path: Path) -> OutputError:
+    return OutputError(
+        _("{path} exists already. Captures are never overwritten; choose another name.").format(path=path)
+    )
+
+
+@contextlib.contextmanager
+def _reserved(path: Path) -> Iterator[None]:
+    """Take the name ``path`` for the file that is prepared inside: of two programs, one gets it."""
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        raise _exists_already(path) from None
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class StackWriter:
@@ -73,7 +93,7 @@ class StackWriter:
         self._written = 0
         check_new(self.path)
         check_space(self.path, frame_count * self._frame_bytes + STRUCTURE_BYTES)
-        with replacing(self.path) as temporary, h5py.File(temporary, "x") as file:
+        with _reserved(self.path), replacing(self.path) as temporary, h5py.File(temporary, "x") as file:
             stamp(file)
             shape = (frame_count, *self._image_shape)
             stack = create_stack(file, shape, self._dtype, pixel_um, optics, z_unit, metadata or {})

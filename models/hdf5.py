@@ -42,9 +42,11 @@ def open_sample(
                 check_schema(file, path)
                 yield file
         except _DAMAGE as error:
-            if mode == "r+" and isinstance(error, OSError):
-                raise write_error(path, error) from error
-            if isinstance(error, OSError) and is_disk_full(error):
+            if mode == "r+" and (isinstance(error, OSError) or is_disk_full(error)):
+                # What HDF5 could not write any more it reports on closing, as a RuntimeError.
+                cause = error if isinstance(error, OSError | RuntimeError) else OSError(str(error))
+                raise write_error(path, cause) from error
+            if is_disk_full(error):
                 raise  # of the file that this one is copied into
             raise InputError(
                 _("Cannot read {path}: the file is damaged ({reason}).").format(path=path, reason=error)

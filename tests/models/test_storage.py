@@ -132,6 +132,42 @@ def test_a_capture_never_overwrites(tmp_path):
     assert is_same(open_stack(path), 5)
 
 
+RACING = """
+import sys, time
+from models.capture_file import StackWriter
+from models.errors import OutputError
+while time.time() < float(sys.argv[2]):
+    pass
+try:
+    StackWriter(sys.argv[1], image_shape=(64, 64), dtype="uint8", frame_count=50)
+    print("mine")
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_of_captures_that_begin_together_one_gets_the_name(tmp_path):
+    """Prepared beside each other, the later one would silently take the place of the earlier."""
+    for attempt in range(3):
+        words = [sys.executable, "-c", RACING, str(tmp_path / f"{attempt}.h5"), str(time.time() + 1.5)]
+        both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [child.communicate(timeout=60)[0].strip() for child in both]
+        assert sorted(text == "mine" for text in said) == [False, True], said
+        assert any("exists already" in text for text in said)
+
+
+def test_a_capture_that_cannot_be_prepared_leaves_its_name_free(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.capture_file.reserve_frames", fail)
+        with pytest.raises(OutputError, match="disk is full"):
+            captured(tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
+    captured(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize(
     ("image", "z_um"),
     [
@@ -332,6 +368,16 @@ def test_a_full_disk_while_saving_a_map_leaves_stack_and_old_map(small_disk):
     with pytest.raises(OutputError, match=r"disk space|full"):
         save_reconstruction(path, some_map(2))
     assert same_map(load_reconstruction(path), some_map(1))
+    assert is_same(open_stack(path), 5)
+
+
+def test_a_disk_that_fills_up_while_a_map_is_saved_is_not_called_damage(small_disk, monkeypatch):
+    path = captured(small_disk / "a.h5")
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**14))
+    monkeypatch.setattr("models.storage.check_space", lambda *_: None)  # there was room when it was asked
+    with pytest.raises(OutputError, match="the disk is full"):
+        save_reconstruction(path, some_map(2))
+    (small_disk / "filler").unlink()
     assert is_same(open_stack(path), 5)
 
 
