@@ -67,7 +67,7 @@ class FocusAxis:
         self._path_limits_um = (max(low, travel[0]), min(high, travel[1]))
         if not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
-                _("{stage}: the soft limits {low:g} to {high:g} um leave no room within its travel.").format(
+                _("{stage}: the soft limits {low:g} to {high:g} µm leave no room within its travel.").format(
                     stage=self.name, low=low, high=high
                 )
             )
@@ -111,7 +111,7 @@ class FocusAxis:
         low, high = self.limits_um
         if not low - ROUNDING_UM <= z_um <= high + ROUNDING_UM:  # also refuses NaN
             raise StageLimitError(
-                _("{stage}: {z:.2f} um is outside the limits of {low:g} to {high:g} um. Nothing was moved.").format(
+                _("{stage}: {z:.2f} µm is outside the limits of {low:g} to {high:g} µm. Nothing was moved.").format(
                     stage=self.name, z=z_um, low=low, high=high
                 )
             )
@@ -134,7 +134,7 @@ class FocusAxis:
                 measured_um = self._read()
         if abs(measured_um - z_um) > self._tolerance_um:
             raise StageError(
-                _("{stage} stands at {measured:.2f} um instead of {target:.2f} um. Is something in its way?").format(
+                _("{stage} stands at {measured:.2f} µm instead of {target:.2f} µm. Is something in its way?").format(
                     stage=self.name, measured=measured_um, target=z_um
                 )
             )
@@ -226,7 +226,7 @@ class FocusAxis:
                 progress_s, progress_um = self.clock.now(), here_um
             elif self.clock.now() - progress_s > self._stall_s:
                 raise StageError(
-                    _("{stage} is blocked at {z:.2f} um and was switched off. Is something in its way?").format(
+                    _("{stage} is blocked at {z:.2f} µm and was switched off. Is something in its way?").format(
                         stage=self.name, z=here_um
                     )
                 )
@@ -248,7 +248,7 @@ class FocusAxis:
         if self._stopped.is_set() or self._stops != self._stops_before_move:
             self._stage.stop()  # a move that was started in the same instant
             raise StageStopped(
-                _("{stage} was stopped at {z:.2f} um. Release the stop to move again.").format(
+                _("{stage} was stopped at {z:.2f} µm. Release the stop to move again.").format(
                     stage=self.name, z=self._read()
                 )
             )

@@ -45,7 +45,7 @@ class SweepPlan(BaseModel):
     @model_validator(mode="after")
     def _has_a_range(self) -> Self:
         if self.step_um < 1e-4:
-            raise ValueError("top and bottom of a stack must differ, by at least 0.0001 um per frame")
+            raise ValueError("top and bottom of a stack must differ, by at least 0.0001 µm per frame")
         return self
 
     @classmethod
@@ -60,7 +60,7 @@ class SweepPlan(BaseModel):
         steps = (top_um - bottom_um) / step_um
         if steps >= MAX_FRAMES:
             raise InputError(
-                _("A step of {step:g} um would make more than {limit} frames.").format(step=step_um, limit=MAX_FRAMES)
+                _("A step of {step:g} µm would make more than {limit} frames.").format(step=step_um, limit=MAX_FRAMES)
             )
         steps = max(1, math.ceil(round(steps, 6)))
         plan = cls.by_count(top_um, bottom_um, steps + 1, descending)
@@ -75,7 +75,7 @@ class SweepPlan(BaseModel):
         if not 2 <= frame_count <= MAX_FRAMES:
             raise InputError(_("A stack needs 2 to {limit} frames, not {n}.").format(limit=MAX_FRAMES, n=frame_count))
         if (top_um - bottom_um) / (frame_count - 1) < 1e-4:
-            raise InputError(_("The step of this stack would be below 0.0001 um; take fewer frames."))
+            raise InputError(_("The step of this stack would be below 0.0001 µm; take fewer frames."))
         first_um, last_um = (top_um, bottom_um) if descending else (bottom_um, top_um)
         return cls(first_um=first_um, last_um=last_um, frame_count=frame_count)
 
@@ -124,7 +124,7 @@ class SweepPlan(BaseModel):
         """What the user should know about the step, or None."""
         if self.requested_step_um is None:
             return None
-        return _("Step {step:.6g} um instead of {requested:g} um, so that both ends are hit.").format(
+        return _("Step {step:.6g} µm instead of {requested:g} µm, so that both ends are hit.").format(
             step=self.step_um, requested=self.requested_step_um
         )
 
@@ -244,7 +244,7 @@ def _check_range(top_um: float, bottom_um: float) -> None:
         raise InputError(_("Top and bottom of the stack must be finite numbers of micrometres."))
     if not top_um > bottom_um:
         raise InputError(
-            _("The top of the stack ({top:g} um) must lie above its bottom ({bottom:g} um).").format(
+            _("The top of the stack ({top:g} µm) must lie above its bottom ({bottom:g} µm).").format(
                 top=top_um, bottom=bottom_um
             )
         )

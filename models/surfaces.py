@@ -163,7 +163,7 @@ def sphere(shape: Shape, pixel_um: float, rng: np.random.Generator, *, radius_um
     square = x**2 + y**2
     if float(square.max()) >= radius_um**2:
         raise InputError(
-            _("A ball of radius {radius:g} um does not fill the image; it needs more than {least:.0f} um.").format(
+            _("A ball of radius {radius:g} µm does not fill the image; it needs more than {least:.0f} µm.").format(
                 radius=radius_um, least=float(np.sqrt(square.max()))
             )
         )

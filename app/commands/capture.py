@@ -128,7 +128,7 @@ def _capture(profile_name: str, plan: SweepPlan, out: Path, changes: dict[str, A
         if not as_json:
             size_mb = estimate.bytes / 1e6
             complain(
-                _("{n} frames from {first:g} to {last:g} um: about {seconds:.0f} s and {size:.1f} MB.").format(
+                _("{n} frames from {first:g} to {last:g} µm: about {seconds:.0f} s and {size:.1f} MB.").format(
                     n=plan.frame_count,
                     first=plan.first_um,
                     last=plan.last_um,

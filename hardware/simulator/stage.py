@@ -104,7 +104,7 @@ class SimulatedStage:
         low, high = self.limits_um
         if not low <= position_um <= high:
             raise StageLimitError(
-                _("{stage}: {position:.2f} um lies outside its travel of {low:g} to {high:g} um.").format(
+                _("{stage}: {position:.2f} µm lies outside its travel of {low:g} to {high:g} µm.").format(
                     stage=self.name, position=position_um, low=low, high=high
                 )
             )

@@ -197,7 +197,7 @@ def _read_x3p(path: Path) -> _Read:
     pixel_um, other_um = (float(axis.increment) * 1e6 for axis in (surface.header.x, surface.header.y))
     if abs(pixel_um - other_um) > 0.001 * abs(pixel_um):
         raise InputError(
-            _("{path} has pixels of {x:g} by {y:g} um; only square pixels can be used.").format(
+            _("{path} has pixels of {x:g} by {y:g} µm; only square pixels can be used.").format(
                 path=path, x=pixel_um, y=other_um
             )
         )

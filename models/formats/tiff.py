@@ -240,7 +240,7 @@ def _square(x_um: float | None, y_um: float | None, path: Path) -> float | None:
         return x_um
     if abs(x_um - y_um) > 0.001 * x_um:
         raise InputError(
-            _("{path} has pixels of {x:g} by {y:g} um; only square pixels can be used.").format(
+            _("{path} has pixels of {x:g} by {y:g} µm; only square pixels can be used.").format(
                 path=path, x=x_um, y=y_um
             )
         )

@@ -30,7 +30,7 @@ def test_captures_a_stack(profile, tmp_path, capsys):
     stack = open_stack(out)
     np.testing.assert_allclose(stack.z_um, np.linspace(5, -15, 8), atol=0.01)
     assert stack.frames.dtype == np.uint16
-    assert "2.85714 um instead of 3 um" in capsys.readouterr().err
+    assert "2.85714 µm instead of 3 µm" in capsys.readouterr().err
 
 
 def test_ascending_by_count_with_one_json_document(profile, tmp_path, capsys):

@@ -206,7 +206,7 @@ class TestFaults:
     def test_a_stalled_stage_is_switched_off_and_reported(self):
         axis, stage = build(stall_s=0.5)
         stage.stall()
-        with pytest.raises(StageError, match=r"blocked at 0\.00 um"):
+        with pytest.raises(StageError, match=r"blocked at 0\.00 µm"):
             axis.move_to(-100.0)
 
     def test_a_missed_target_is_reported(self):
