@@ -18,14 +18,15 @@ SIDE, FRAMES = 2048, 100
 LIMIT_BYTES = 2 * 2**30
 
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from models.methods import ReconstructionOptions
 from models.reconstruct import reconstruct
 from models.storage import open_stack
 
 start = time.perf_counter()
 height_map = reconstruct(open_stack(sys.argv[1]), ReconstructionOptions(**json.loads(sys.argv[2])))
-kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not getrusage(): its peak includes that of the parent at the moment of the fork.
+kib = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"bytes": kib * 1024, "seconds": time.perf_counter() - start, "shape": height_map.shape}))
 """
 
