@@ -8,7 +8,7 @@ TEXTS := resources/translations
 
 # What Qt and OpenGL need from the system, and a virtual screen for the tests.
 WINDOW_PACKAGES := libgl1 libgl1-mesa-dri libegl1 libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
-	libxcb-render-util0 libxcb-shape0 libxcb-xkb1 libxkbcommon0 libfontconfig1 libglib2.0-0 libdbus-1-3 fonts-dejavu-core fonts-noto-cjk
+	libxcb-render-util0 libxcb-shape0 libxcb-xkb1 libxkbcommon0 libfontconfig1 libglib2.0-0 libdbus-1-3 fonts-dejavu-core fonts-wqy-microhei
 TEST_PACKAGES := xvfb xauth
 # Debian's Python comes without what makes a virtual environment: python3.11 needs python3.11-venv.
 MISSING_VENV := import sys, importlib.util as u; u.find_spec("ensurepip") or print("python%d.%d-venv" % sys.version_info[:2])

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 ICONS = Path(str(files("resources"))) / "icons"
 
-CHINESE_FONTS = ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC")
+CHINESE_FONTS = ("WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "Noto Sans CJK SC")
 
 
 @dataclass(frozen=True)
