@@ -121,16 +121,14 @@ def write_stack(
     stack: FocalStack,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
-    *,
-    compressed: bool = False,
 ) -> None:
     """A whole stack into a new file, which appears only when it is complete. Replaces an existing one.
 
-    ``compressed`` makes the file some 1.7 times smaller and writing several times slower.
+    Compressed, which a capture cannot afford: some 1.7 times smaller, several times slower.
     Raises OutputError where the disk is full or the place cannot be written, Cancelled when cancelled.
     """
     with _new_sample(Path(path), _stack_bytes(stack)) as file:
-        _put_stack(file, stack, progress, cancel, compressed=compressed)
+        _put_stack(file, stack, progress, cancel)
 
 
 def write_sample(path: str | Path, height_map: HeightMap, stack: FocalStack | None = None, name: str = "main") -> None:
@@ -141,47 +139,10 @@ def write_sample(path: str | Path, height_map: HeightMap, stack: FocalStack | No
     provenance = dict(height_map.provenance)
     with _new_sample(Path(path), _map_bytes(height_map) + (0 if stack is None else _stack_bytes(stack))) as file:
         if stack is not None:
-            _put_stack(file, stack, None, None, compressed=False)
+            _put_stack(file, stack)
             provenance["stack_sha256"] = stack_sha256(stack)
             file["reconstructions"].attrs["stack_sha256"] = provenance["stack_sha256"]
         write_reconstruction(file, height_map, name, provenance)
-
-
-def compress(path: str | Path, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
-    """Rewrite a finished capture with gzip and byte shuffle, which lose nothing and need no plug-in.
-
-    Everything else in the file is carried over; space reserved for frames that never came is given back.
-    """
-    path = Path(path).absolute()
-    open_stack(path)
-    check_space(path, path.stat().st_size)
-    with replacing(path) as temporary, open_sample(path) as source, h5py.File(temporary, "x", rdcc_nbytes=0) as target:
-        old = source["stack"]
-        n = _count_captured(old["z_um"][:])
-        for name, value in source.attrs.items():
-            target.attrs[name] = value
-        for name in source:
-            if name != "stack":
-                source.copy(name, target)
-        new = target.create_group("stack")
-        for name, value in old.attrs.items():
-            new.attrs[name] = value
-        for name in old:
-            if name == "frames":
-                continue
-            if old[name].shape[:1] == old["z_um"].shape:
-                new[name] = old[name][:n]
-            else:
-                old.copy(name, new)
-        frames = new.create_dataset(
-            "frames", (n, *old["frames"].shape[1:]), old["frames"].dtype, chunks=old["frames"].chunks, **COMPRESSION
-        )
-        for index in range(n):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-            frames[index] = old["frames"][index]
-            if progress is not None:
-                progress(index + 1, n)
 
 
 def stack_sha256(stack: FocalStack, cancel: threading.Event | None = None) -> str:
@@ -274,15 +235,12 @@ def _new_sample(path: Path, image_bytes: int) -> Iterator[h5py.File]:
 def _put_stack(
     file: h5py.File,
     stack: FocalStack,
-    progress: Progress | None,
-    cancel: threading.Event | None,
-    *,
-    compressed: bool,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
 ) -> None:
     shape, dtype = tuple(stack.frames.shape), np.dtype(stack.frames.dtype)
     group = create_stack(file, shape, dtype, stack.pixel_um, stack.optics, stack.z_unit, stack.metadata)
-    settings = COMPRESSION if compressed else {}
-    frames = group.create_dataset("frames", shape, dtype, chunks=(1, *shape[1:]), **settings)
+    frames = group.create_dataset("frames", shape, dtype, chunks=(1, *shape[1:]), **COMPRESSION)
     group["z_um"][:] = group["z_requested_um"][:] = stack.z_um
     for index, (image, _z_um) in enumerate(stack):
         if cancel is not None and cancel.is_set():

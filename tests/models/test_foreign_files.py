@@ -91,7 +91,7 @@ def replace(file: h5py.File, name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("edit", EDITS)
-@pytest.mark.parametrize("use", [storage.open_stack, storage.recover, storage.compress])
+@pytest.mark.parametrize("use", [storage.open_stack, storage.recover])
 def test_a_sample_file_that_makes_no_sense_is_refused(tmp_path, edit, use):
     path = tmp_path / "s.h5"
     storage.write_stack(path, FocalStack(GREY, np.arange(3.0)))

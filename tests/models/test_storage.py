@@ -21,7 +21,6 @@ from models.errors import Cancelled, InputError, OutputError
 from models.focal_stack import FocalStack, Optics
 from models.height_map import Flag, HeightMap
 from models.storage import (
-    compress,
     find_interrupted,
     frames_written,
     has_stack,
@@ -109,7 +108,7 @@ def test_any_stack_survives_the_file(tmp_path_factory, count, shape, dtype, pixe
     frames = rng.integers(0, np.iinfo(dtype).max, (count, *shape), dtype=dtype, endpoint=True)
     z_um = np.cumsum(rng.random(count) + 1e-3) * rng.choice([-1, 1])
     stack = FocalStack(frames, z_um, pixel_um=pixel_um, z_unit=z_unit, metadata=metadata)
-    write_stack(path, stack, compressed=bool(seed % 2))
+    write_stack(path, stack)
     back = open_stack(path)
     assert np.array_equal(np.stack([image for image, _z in back]), frames)
     assert np.array_equal(back.z_um, z_um)
@@ -444,27 +443,12 @@ def test_frames_can_be_read_while_maps_are_saved(tmp_path):
     assert same_map(load_reconstruction(path), some_map(9))
 
 
-def test_compressing_keeps_everything(tmp_path):
-    path = captured(tmp_path / "a.h5", count=3, planned=40)
-    save_reconstruction(path, some_map())
-    before = stack_sha256(open_stack(path))
-    compress(path)
-    assert stack_sha256(open_stack(path)) == before
-    assert frames_written(path) == (3, 3)
-    assert same_map(load_reconstruction(path), some_map())
-    with h5py.File(path) as file:
-        assert file["stack/frames"].compression == "gzip"
-        assert file["stack/time_s"][:].tolist() == [0.0, 0.1, 0.2]
-    assert path.stat().st_size < 40 * frame(0).nbytes
-
-
-@pytest.mark.parametrize("task", [compress, lambda path, **options: write_stack(path, open_stack(path), **options)])
-def test_cancelling_changes_nothing(tmp_path, task):
+def test_cancelling_changes_nothing(tmp_path):
     path = captured(tmp_path / "a.h5")
     before = path.read_bytes()
     cancel = threading.Event()
     with pytest.raises(Cancelled):
-        task(path, progress=lambda done, total: cancel.set(), cancel=cancel)
+        write_stack(path, open_stack(path), progress=lambda done, total: cancel.set(), cancel=cancel)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
