@@ -146,9 +146,6 @@ class Section(QWidget):
         self._content.setVisible(opened)
         self.header.setIcon(icon("chevron-down" if opened else "chevron-right"))
 
-    def refresh_icon(self) -> None:
-        self._fold(self.header.isChecked())
-
 
 class Segments(QWidget):
     """A row of buttons of which one is down. ``chosen`` carries its index, from the user only."""

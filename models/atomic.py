@@ -63,7 +63,7 @@ def check_space(path: Path, needed_bytes: int) -> None:
         )
 
 
-def write_error(path: Path, error: OSError | RuntimeError) -> OutputError:
+def write_error(path: Path, error: Exception) -> OutputError:
     """What the system's ``error``, or the one that HDF5 makes of it, means to the person who wanted ``path``."""
     if is_disk_full(error):
         return OutputError(_("Cannot write {path}: the disk is full.").format(path=path))

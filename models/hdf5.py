@@ -44,10 +44,7 @@ def open_sample(
         except _DAMAGE as error:
             if mode == "r+" and (isinstance(error, OSError) or is_disk_full(error)):
                 # What HDF5 could not write any more it reports on closing, as a RuntimeError.
-                cause = error if isinstance(error, OSError | RuntimeError) else OSError(str(error))
-                raise write_error(path, cause) from error
-            if is_disk_full(error):
-                raise  # of the file that this one is copied into
+                raise write_error(path, error) from error
             raise InputError(
                 _("Cannot read {path}: the file is damaged ({reason}).").format(path=path, reason=error)
             ) from error

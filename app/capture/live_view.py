@@ -94,12 +94,7 @@ class HistogramStrip(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         theme = current()
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        area = QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
-        painter.setPen(QPen(QColor(theme.border), 1))
-        painter.setBrush(QColor(theme.field))
-        painter.drawRoundedRect(area, 3, 3)
+        painter, area = _framed(self)
         if self._histogram is None:
             return
         # The square root keeps rare grey values visible beside a large even area.
@@ -137,12 +132,7 @@ class SharpnessStrip(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         theme = current()
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        area = QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
-        painter.setPen(QPen(QColor(theme.border), 1))
-        painter.setBrush(QColor(theme.field))
-        painter.drawRoundedRect(area, 3, 3)
+        painter, area = _framed(self)
         if len(self._values) < 2:
             return
         values = np.asarray(self._values)
@@ -150,3 +140,15 @@ class SharpnessStrip(QWidget):
         y = area.bottom() - 5 - values / max(float(values.max()), 1e-9) * (area.height() - 10)
         painter.setPen(QPen(QColor(theme.text), 1.4))
         painter.drawPolyline(QPolygonF([*map(QPointF, x, y)]))
+
+
+def _framed(strip: QWidget) -> tuple[QPainter, QRectF]:
+    """A painter on ``strip`` with its rounded frame drawn, and the area inside."""
+    theme = current()
+    painter = QPainter(strip)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    area = QRectF(strip.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
+    painter.setPen(QPen(QColor(theme.border), 1))
+    painter.setBrush(QColor(theme.field))
+    painter.drawRoundedRect(area, 3, 3)
+    return painter, area

@@ -192,42 +192,22 @@ class ImageView(QWidget):
     def colour_map(self) -> str:
         return self._colour_map
 
-    @colour_map.setter
-    def colour_map(self, name: str) -> None:
-        self._colour_map = name
-        self._draw_height_map()
-
     @property
     def height_range(self) -> tuple[float, float]:
-        """Heights at the ends of the colour map as drawn. Set None for the automatic choice."""
+        """Heights at the ends of the colour map as drawn. None in :meth:`set_display` is the automatic choice."""
         if self._height_range is not None:
             return self._height_range
         return (0.0, 1.0) if self._height_map is None else display_range(self._height_map.height_um)
-
-    @height_range.setter
-    def height_range(self, height_range: tuple[float, float] | None) -> None:
-        self._height_range = height_range
-        self._draw_height_map()
 
     @property
     def threshold(self) -> float:
         """Pixels with less confidence are shown as missing."""
         return self._threshold
 
-    @threshold.setter
-    def threshold(self, threshold: float) -> None:
-        self._threshold = threshold
-        self._draw_height_map()
-
     @property
     def flags_opacity(self) -> float:
         """Opacity of the amber over pixels that are not to be trusted, 0 to 1."""
         return self._flags_opacity
-
-    @flags_opacity.setter
-    def flags_opacity(self, opacity: float) -> None:
-        self._flags_opacity = opacity
-        self._draw_flags()
 
     # Zoom
 
@@ -240,19 +220,6 @@ class ImageView(QWidget):
     def visible_rect(self) -> QRectF:
         """The part in view: columns and rows from the upper left corner of the first pixel."""
         return self._box.viewRect()
-
-    def link_zoom(self, other: "ImageView") -> None:
-        """From now on this view and ``other`` show the same part."""
-
-        def follow(leader: ImageView, follower: ImageView) -> None:
-            if leader.visible_rect() != follower.visible_rect():
-                follower._box.blockSignals(True)
-                follower._box.setRange(leader.visible_rect(), padding=0)
-                follower._box.blockSignals(False)
-                follower._canvas.viewport().update()
-
-        self._box.sigRangeChanged.connect(lambda *_: follow(self, other))
-        other._box.sigRangeChanged.connect(lambda *_: follow(other, self))
 
     # Cursor, marker and profile line
 

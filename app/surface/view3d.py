@@ -227,7 +227,7 @@ class SurfaceView(QWidget):
         heights_changed = False
         for name, value in properties.items():
             if name == "hill_shade":
-                self.hill_shade = value
+                self._set_hill_shade(value)
                 continue
             heights_changed |= name in ("threshold", "dim_untrusted") and value != getattr(self, f"_{name}")
             setattr(self, f"_{name}", value)
@@ -240,71 +240,40 @@ class SurfaceView(QWidget):
     def colour_map(self) -> str:
         return self._colour_map
 
-    @colour_map.setter
-    def colour_map(self, name: str) -> None:
-        self._colour_map = name
-        self._update_texture()
-
     @property
     def texture(self) -> Texture:
         """What colours the surface. Without an all-in-focus image the height does."""
         return self._texture
-
-    @texture.setter
-    def texture(self, texture: Texture) -> None:
-        self._texture = texture
-        self._update_texture()
 
     @property
     def hill_shade(self) -> float:
         """Strength of the light, 0 (flat colours) to 1."""
         return self._scene.item.hill_shade if self._scene is not None else 0.0
 
-    @hill_shade.setter
-    def hill_shade(self, strength: float) -> None:
-        if self._scene is not None:
-            self._scene.item.hill_shade = float(strength)
-            self._scene.update()
-
     @property
     def exaggeration(self) -> float:
-        """Stretch of z against x and y as drawn. Set None for the automatic choice."""
+        """Stretch of z against x and y as drawn. None in :meth:`set_display` is the automatic choice."""
         return self._shown_exaggeration
-
-    @exaggeration.setter
-    def exaggeration(self, factor: float | None) -> None:
-        self._exaggeration = factor
-        self._refresh_range()
 
     @property
     def height_range(self) -> tuple[float, float]:
-        """Heights at the ends of the colour map as drawn. Set None for the automatic choice."""
+        """Heights at the ends of the colour map as drawn. None in :meth:`set_display` is the automatic choice."""
         return self._shown_range
-
-    @height_range.setter
-    def height_range(self, height_range: tuple[float, float] | None) -> None:
-        self._height_range = height_range
-        self._refresh_range()
 
     @property
     def threshold(self) -> float:
         """Pixels with less confidence are holes."""
         return self._threshold
 
-    @threshold.setter
-    def threshold(self, threshold: float) -> None:
-        self._threshold = threshold
-        self._show()
-
     @property
     def dim_untrusted(self) -> bool:
         """Draw pixels grey whose flag says that they are not to be trusted."""
         return self._dim_untrusted
 
-    @dim_untrusted.setter
-    def dim_untrusted(self, dim: bool) -> None:
-        self._dim_untrusted = dim
-        self._show()
+    def _set_hill_shade(self, strength: float) -> None:
+        if self._scene is not None:
+            self._scene.item.hill_shade = float(strength)
+            self._scene.update()
 
     def _refresh_range(self) -> None:
         if self._height_map is not None and self._scene is not None and self._scene.heights is not None:

@@ -165,21 +165,6 @@ def test_wheel_with_ctrl_is_left_to_the_stage(view):
     assert view.visible_rect() == before
 
 
-def test_linked_views_show_the_same_part(view, qtbot):
-    other = ImageView()
-    qtbot.addWidget(other)
-    other.resize(620, 480)
-    other.show()
-    for each in (view, other):
-        each.set_image(np.zeros((60, 90), np.uint8))
-    view.link_zoom(other)
-    mouse.turn_wheel(*place(view, 10, 10), 480)
-    assert other.visible_rect().center().x() == pytest.approx(view.visible_rect().center().x(), abs=0.5)
-    assert other.visible_rect().width() == pytest.approx(view.visible_rect().width(), rel=0.02)
-    mouse.turn_wheel(*place(other, 10, 10), -240)
-    assert view.visible_rect().width() == pytest.approx(other.visible_rect().width(), rel=0.02)
-
-
 def test_profile_line_follows_the_mouse(view, qtbot):
     view.set_height_map(surface())
     view.set_profile_line(((10, 10), (50, 80)))

@@ -40,7 +40,7 @@ def waves(rows: int = 80, columns: int = 120, phase: float = 0.0, **fields) -> H
 
 def plain(view: SurfaceView, height_map: HeightMap) -> None:
     """From the top without light: every pixel has the colour of the map."""
-    view.hill_shade = 0.0
+    view.set_display(hill_shade=0.0)
     view.set_height_map(height_map)
     view.look_from_top()
 
@@ -84,7 +84,7 @@ def test_threshold_makes_holes(view):
     height_map.confidence[30:50, 50:70] = 0.2
     plain(view, height_map)
     solid = colour_at(view, 40, 60)
-    view.threshold = 0.5
+    view.set_display(threshold=0.5)
     assert colour_at(view, 40, 60) == QColor(view.scene.grabFramebuffer().pixel(3, 3)).getRgb()[:3] != solid
 
 
@@ -99,7 +99,7 @@ def test_doubtful_pixels_are_grey(view):
         return max(colour) - min(colour)
 
     assert colourfulness(40, 30) < colourfulness(40, 90)
-    view.dim_untrusted = False
+    view.set_display(dim_untrusted=False)
     assert colourfulness(40, 30) > 40
 
 
@@ -108,21 +108,21 @@ def test_the_image_can_be_laid_over_the_surface(view):
     image[:40, :, 0] = 200
     image[40:, :, 2] = 200
     plain(view, waves(all_in_focus=image))
-    view.texture = "all_in_focus"
+    view.set_display(texture="all_in_focus")
     np.testing.assert_allclose(colour_at(view, 15, 60), (200, 0, 0), atol=3)
     np.testing.assert_allclose(colour_at(view, 65, 60), (0, 0, 200), atol=3)
     assert not view.colour_bar.isVisible()
-    view.texture = "confidence"
+    view.set_display(texture="confidence")
     np.testing.assert_allclose(colour_at(view, 15, 60), [204] * 3, atol=3)
     assert view.colour_bar.range() == (0.0, 1.0)
-    view.texture = "height"
+    view.set_display(texture="height")
     assert view.colour_bar.isVisible()
 
 
 def test_without_an_image_the_height_gives_the_colours(view):
     plain(view, waves())
     coloured = colour_at(view, 40, 57)
-    view.texture = "all_in_focus"
+    view.set_display(texture="all_in_focus")
     assert colour_at(view, 40, 57) == coloured
 
 
@@ -130,7 +130,7 @@ def test_light_makes_slopes_differ(view):
     view.set_display(height_range=(-1000.0, 1000.0), exaggeration=2.0)
     plain(view, waves())
     np.testing.assert_allclose(colour_at(view, 40, 57), colour_at(view, 40, 85), atol=3)
-    view.hill_shade = 1.0
+    view.set_display(hill_shade=1.0)
     away, towards = sum(colour_at(view, 40, 57)), sum(colour_at(view, 40, 85))
     # The light comes from the left: of the two slopes, the one that rises to the right faces it.
     assert towards > away + 60
@@ -146,9 +146,9 @@ def test_the_bar_counts_frames_where_no_step_is_known(view):
 def test_typed_range_wins_over_the_automatic_one(view, qtbot):
     view.set_height_map(waves())
     with qtbot.waitSignal(view.heightRangeChanged) as changed:
-        view.height_range = (-10.0, 30.0)
+        view.set_display(height_range=(-10.0, 30.0))
     assert tuple(changed.args) == view.colour_bar.range() == (-10.0, 30.0)
-    view.height_range = None
+    view.set_display(height_range=None)
     assert view.height_range[1] < 5
 
 
@@ -157,12 +157,12 @@ def test_exaggeration_is_readable_and_can_be_set(view, qtbot):
     automatic = view.exaggeration
     assert automatic in (1, 2, 5, 10, 20)
     with qtbot.waitSignal(view.exaggerationChanged) as changed:
-        view.exaggeration = 3.0
+        view.set_display(exaggeration=3.0)
     assert changed.args == [3.0]
     scale = view.scene.item.lift[1]
-    view.exaggeration = 6.0
+    view.set_display(exaggeration=6.0)
     assert view.scene.item.lift[1] == pytest.approx(2 * scale)
-    view.exaggeration = None
+    view.set_display(exaggeration=None)
     assert view.exaggeration == automatic
 
 
