@@ -4,6 +4,8 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, Qt
 from PySide6.QtWidgets import QApplication
@@ -108,3 +110,15 @@ def connected(qtbot: QtBot, window: MainWindow) -> MainWindow:
     with qtbot.waitSignal(window.link.pictureReady, timeout=10_000):
         window.actions_by_name["connect"].trigger()
     return window
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of six images: noise that is sharpest in the third."""
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    noise = np.random.default_rng(1).normal(0, 60, (48, 64))
+    for index in range(6):
+        image = np.clip(128 + noise * np.exp(-((index - 2) ** 2) / 2), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"frame_{index}.png"), image)
+    return folder
