@@ -51,14 +51,14 @@ $(VENV)/python:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/installed: $(VENV)/python pyproject.toml
+$(VENV)/installed: $(VENV)/python pyproject.toml constraints.txt
 	@echo "Installing Reliefscope into $(VENV): about 800 MB, a minute with a fast connection ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/python pyproject.toml
+$(VENV)/installed-test: $(VENV)/python pyproject.toml constraints.txt
 	@echo "Installing Reliefscope and its test tools into $(VENV): about 900 MB, a minute with a fast connection ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .[test]
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .[test]
 	@touch $@ $(VENV)/installed
 
 # Installs what is missing of the packages when root, otherwise says the one line that does it.
