@@ -1,7 +1,14 @@
-"""How far a height map is from the truth."""
+"""How far a height map is from the truth.
 
+Relative errors need a depth that is positive. Here it is the height above the lowest focus position plus one step,
+and at least one step: the lowest plane has depth 1 step, the highest one N, whatever the origin and the unit of the
+stack.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,13 +16,22 @@ from models.errors import InputError
 from models.height_map import HeightMap
 from models.language import _
 
+Image = NDArray[np.float64]
+
+STEEPEST_BUMP = 0.05
+"""Curvature of the error at which a bump counts in full, as in the 4D Light Field benchmark."""
+WIDER_95 = 1.96
+"""A 95 % interval against a 68 % one where the error is normally distributed."""
+_NAN = float("nan")
+_NO_RELATIVE = (_NAN, _NAN, (_NAN, _NAN, _NAN))
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Errors are height minus truth, in micrometres (or frames, where the map counts frames).
 
     They are taken over ``count`` pixels: those with a height, a truth and enough confidence. Without any,
-    every error is NaN.
+    every error is NaN. So is what needs focus positions or intervals that were not given.
     """
 
     mean_absolute_um: float
@@ -29,10 +45,33 @@ class Comparison:
     """Part of the pixels with a truth that are compared."""
     count: int
     step_um: float
+    absolute_relative: float = _NAN
+    """Mean of |error| / true depth; see the top of this module for depth."""
+    square_relative_um: float = _NAN
+    """Mean of error^2 / true depth."""
+    within: tuple[float, float, float] = (_NAN, _NAN, _NAN)
+    """Part of the pixels whose depth and true depth differ by less than a factor of 1.25, 1.25^2, 1.25^3."""
+    bumpiness: float = _NAN
+    """See :func:`bumpiness`; the unit of length is the height of the stack."""
+    inside_68: float = _NAN
+    """Part of the pixels whose truth lies in the stated 68 % interval; honest is 0.68."""
+    inside_95: float = _NAN
 
     @property
     def mean_absolute_steps(self) -> float:
         return self.mean_absolute_um / self.step_um
+
+    @property
+    def root_mean_square_steps(self) -> float:
+        return self.root_mean_square_um / self.step_um
+
+    @property
+    def mean_square_um2(self) -> float:
+        return self.root_mean_square_um**2
+
+    @property
+    def mean_square_steps2(self) -> float:
+        return self.root_mean_square_steps**2
 
 
 def compare(
@@ -41,12 +80,15 @@ def compare(
     *,
     step_um: float,
     confidence_above: float = 0.0,
+    z_um: NDArray[np.floating] | None = None,
+    spread_um: NDArray[np.floating] | None = None,
 ) -> Comparison:
     """Compare with the ``truth`` (H, W) in the unit of the map, NaN where it is not known.
 
     ``step_um`` is the distance between the frames. Only pixels with a confidence of at least
-    ``confidence_above`` count; 0 takes all. Raises InputError where the shapes differ or the step is no
-    positive number.
+    ``confidence_above`` count; 0 takes all. ``z_um`` (N,), the focus positions in any order, allow relative errors
+    and bumpiness; ``spread_um`` (H, W), half the width of the stated 68 % interval, how honest that is, and
+    1.96 times as wide the 95 % interval. Raises InputError where the shapes differ or the step is no positive number.
     """
     if truth.shape != height_map.shape:
         raise InputError(
@@ -58,13 +100,18 @@ def compare(
         raise InputError(_("The distance between the frames must be a positive number."))
     known = np.isfinite(truth)
     used = known & np.isfinite(height_map.height_um) & (height_map.confidence >= confidence_above)
-    error = height_map.height_um[used].astype(np.float64) - truth[used]
+    errors = np.where(used, height_map.height_um.astype(np.float64) - np.where(used, truth, 0.0), np.nan)
+    error = errors[used]
     count = int(error.size)
     coverage = count / int(known.sum()) if known.any() else 0.0
     if count == 0:
-        nan = float("nan")
-        return Comparison(nan, nan, nan, nan, nan, coverage, 0, step_um)
+        return Comparison(_NAN, _NAN, _NAN, _NAN, _NAN, coverage, 0, step_um)
     size = np.abs(error)
+    relative, bumps = _NO_RELATIVE, _NAN
+    if z_um is not None:
+        relative = _relative_errors(truth[used], error, float(np.min(z_um)), step_um)
+        bumps = bumpiness(errors / float(np.ptp(z_um)))
+    inside_68, inside_95 = (_NAN, _NAN) if spread_um is None else _inside(size, spread_um[used])
     return Comparison(
         mean_absolute_um=float(size.mean()),
         root_mean_square_um=float(np.sqrt(np.mean(error**2))),
@@ -74,4 +121,98 @@ def compare(
         coverage=coverage,
         count=count,
         step_um=step_um,
+        absolute_relative=relative[0],
+        square_relative_um=relative[1],
+        within=relative[2],
+        bumpiness=bumps,
+        inside_68=inside_68,
+        inside_95=inside_95,
+    )
+
+
+def bumpiness(error: Image) -> float:
+    """Mean Frobenius norm of the Hessian of ``error`` (H, W; NaN where unknown), clipped at 0.05, times 100.
+
+    Derivatives by the kernel (-1, 0, 1) x (3, 10, 3) / 16 (Scharr), applied twice. A pixel counts where all of the
+    5 x 5 that its derivatives look at are known. From 0, smooth, to 5; NaN where no pixel counts. Measure:
+    K. Honauer et al., A dataset and evaluation methodology for depth estimation on 4D light fields, ACCV 2016.
+    """
+    known = np.isfinite(error)
+    surrounded = cv2.erode(
+        known.astype(np.uint8), np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+    ).astype(bool)
+    if not surrounded.any():
+        return _NAN
+    slopes = _slopes(np.where(known, error, 0.0))
+    curvature = np.sqrt(sum(part**2 for slope in slopes for part in _slopes(slope)))
+    return float(np.minimum(curvature[surrounded], STEEPEST_BUMP).mean() * 100)
+
+
+def figures(found: Comparison) -> dict[str, float | None]:
+    """Every figure by its name in results, plain numbers; None instead of NaN.
+
+    Errors are in the unit of the map, those that end in ``_steps`` in steps of the stack (squares in their squares).
+    """
+    values = {
+        "mean_absolute_error": found.mean_absolute_um,
+        "mean_absolute_error_steps": found.mean_absolute_steps,
+        "mean_square_error": found.mean_square_um2,
+        "mean_square_error_steps": found.mean_square_steps2,
+        "root_mean_square_error": found.root_mean_square_um,
+        "root_mean_square_error_steps": found.root_mean_square_steps,
+        "median_absolute_error": found.median_absolute_um,
+        "bias": found.bias_um,
+        "absolute_relative_error": found.absolute_relative,
+        "square_relative_error": found.square_relative_um,
+        "square_relative_error_steps": found.square_relative_um / found.step_um,
+        "bumpiness": found.bumpiness,
+        **{f"within_1.25^{k}": share for k, share in enumerate(found.within, 1)},
+        "bad_share": found.bad_fraction,
+        "inside_68": found.inside_68,
+        "inside_95": found.inside_95,
+        "compared_share": found.coverage,
+    }
+    return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"pixels": found.count}
+
+
+def mean_figures(scenes: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The :func:`figures` of many scenes as one: every scene weighs the same, one without a value is left out.
+
+    So the root mean square error is the mean of those of the scenes, as in the depth-from-focus literature. Pixels
+    are added up.
+    """
+    means: dict[str, float | None] = {}
+    for name in scenes[0] if scenes else ():
+        values = [value for scene in scenes if (value := scene[name]) is not None]
+        total = float(np.sum(values))
+        means[name] = int(total) if name == "pixels" else total / len(values) if values else None
+    return means
+
+
+def _relative_errors(
+    truth: NDArray[np.floating], error: Image, lowest_um: float, step_um: float
+) -> tuple[float, float, tuple[float, float, float]]:
+    """AbsRel, SqRel and the parts within 1.25, 1.25^2 and 1.25^3, over pixels (P,)."""
+    depth = np.maximum(truth.astype(np.float64) - lowest_um + step_um, step_um)
+    found = np.maximum(truth + error - lowest_um + step_um, step_um)
+    ratio = np.maximum(found / depth, depth / found)
+    first, second, third = (float(np.mean(ratio < 1.25**k)) for k in (1, 2, 3))
+    return float(np.mean(np.abs(error) / depth)), float(np.mean(error**2 / depth)), (first, second, third)
+
+
+def _inside(size: Image, spread: NDArray[np.floating]) -> tuple[float, float]:
+    """Parts of the errors within the 68 % and the 95 % intervals; pixels without an interval are left out."""
+    stated = np.isfinite(spread)
+    if not stated.any():
+        return _NAN, _NAN
+    size, spread = size[stated], spread[stated]
+    return float(np.mean(size <= spread)), float(np.mean(size <= WIDER_95 * spread))
+
+
+def _slopes(image: Image) -> tuple[Image, Image]:
+    """Derivatives along columns and rows."""
+    along, across = np.array([-1.0, 0.0, 1.0]), np.array([3.0, 10.0, 3.0]) / 16
+    return (
+        np.asarray(cv2.sepFilter2D(image, cv2.CV_64F, along, across)),
+        np.asarray(cv2.sepFilter2D(image, cv2.CV_64F, across, along)),
     )

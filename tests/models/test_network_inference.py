@@ -1,0 +1,96 @@
+"""Networks applied to stacks: units, order, colour, and weights that fit or do not."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from models.errors import InputError
+from models.focal_stack import FocalStack
+from models.networks import inference
+from models.networks.inference import infer, load_network, network_frames
+from models.networks.prediction import Prediction
+from models.networks.registry import build
+
+NAME = "gplws-net-2023"
+
+
+class Brightest(nn.Module):
+    """The height of the brightest frame, for tests: what goes in is seen in what comes out."""
+
+    def forward(self, frames: torch.Tensor, z: torch.Tensor) -> Prediction:
+        self.frames, self.z = frames, z
+        weights = nn.functional.one_hot(frames.mean(2).argmax(1), frames.shape[1]).movedim(-1, 1).float()
+        height = (weights * z[:, :, None, None]).sum(1)
+        return Prediction(height, weights, torch.full_like(height, 0.5))
+
+
+def stack(z_um: list[float], *, dtype: type = np.uint8, colour: bool = False) -> FocalStack:
+    """Column k is bright in the frame that lies k-th from below."""
+    order = np.argsort(np.argsort(z_um))
+    frames = np.zeros((len(z_um), 3, len(z_um)), dtype)
+    for index, rank in enumerate(order):
+        frames[index, :, rank] = np.iinfo(dtype).max
+    return FocalStack(np.repeat(frames[..., None], 3, axis=3) if colour else frames, np.array(z_um))
+
+
+@pytest.mark.parametrize("z_um", [[10, 12, 14, 17], [17, 14, 12, 10]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_heights_are_those_of_the_stack_whatever_its_order_and_colour(z_um, dtype, colour, channels):
+    network = Brightest()
+    found = infer(network, stack(z_um, dtype=dtype, colour=colour), channels=channels)
+    assert np.allclose(found.height_um, np.array([[10, 12, 14, 17]] * 3))
+    assert network.frames.shape == (1, 4, channels, 3, 4)
+    assert network.frames.max() == 1
+    assert np.allclose(network.z, [[0, 1, 2, 3.5]])  # in steps of 2 um, rising
+    assert found.spread_um is not None
+    assert np.allclose(found.spread_um, 1.0)
+    assert found.weights is not None
+    assert np.array_equal(found.weights.argmax(0)[0], np.arange(4) if z_um[0] == 10 else np.arange(4)[::-1])
+
+
+def test_colour_becomes_grey_as_for_the_focus_measures():
+    frames = np.zeros((2, 1, 3, 3), np.uint8)
+    frames[0, 0] = np.eye(3, dtype=np.uint8) * 200
+    colour = FocalStack(frames, np.arange(2.0))
+    assert network_frames(colour, 1)[0, 0, 0].tolist() == pytest.approx([60 / 255, 117 / 255, 23 / 255])
+    assert network_frames(colour, 3)[0, :, 0, 1].tolist() == pytest.approx([0, 200 / 255, 0])
+
+
+def test_weights_of_a_file_are_used_and_fused(tmp_path):
+    torch.manual_seed(3)
+    network = build(NAME)
+    path = tmp_path / "own.safetensors"
+    save_file(network.state_dict(), path, {"network": NAME})
+    loaded = load_network(NAME, path)
+    assert not loaded.training
+    assert sum(p.numel() for p in loaded.parameters()) < sum(p.numel() for p in network.parameters())
+    frames, z = torch.rand(1, 3, 3, 16, 24), torch.arange(3.0)[None]
+    with torch.inference_mode():
+        assert torch.allclose(loaded(frames, z).height, network.eval()(frames, z).height, atol=1e-5)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "default_weights", lambda name: None)
+    with pytest.raises(InputError, match="--weights"):
+        load_network(NAME)
+    with pytest.raises(InputError, match="no network called"):
+        load_network("gpl")
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(InputError, match="no file"):
+        load_network(NAME, path)
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(InputError, match="holds no weights"):
+        load_network(NAME, path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="which network"):
+        load_network(NAME, path)
+    save_file({"a": torch.zeros(1)}, path, {"network": "fvnet"})
+    with pytest.raises(InputError, match="of the network 'fvnet'"):
+        load_network(NAME, path)
+    save_file({"a": torch.zeros(1)}, path, {"network": NAME})
+    with pytest.raises(InputError, match="do not fit"):
+        load_network(NAME, path)
