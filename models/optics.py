@@ -27,6 +27,12 @@ from models.surfaces import Surface
 FloatImage = NDArray[np.float32]
 
 FREQUENCY_BINS = 1024
+LAST_FREQUENCY = 2.5
+"""Of the transfer table, in NA / lambda: the cut-off of the shortest wavelength, with room."""
+MOST_WAVES = 500.0
+"""The largest defocus of the transfer table; nothing larger makes a visible difference."""
+LAST_TURNS = 4.0
+"""Frequency times waves of defocus up to which the transfer is computed."""
 NEGLIGIBLE_TRANSFER = 0.01
 """Frequencies beyond the last one that a slab passes with this contrast are left out: 0.001 of the image at most."""
 
@@ -51,22 +57,31 @@ def defocus_transfer(
     2 NA / lambda; far from focus it tends to the transfer function of the geometric blur circle.
     H. H. Hopkins, The frequency response of a defocused optical system, Proc. R. Soc. A 231 (1955) 91.
     """
-    index = optics.refractive_index
-    path_um = index * np.abs(defocus_um) * (1.0 - math.cos(half_aperture_rad(optics)))  # at the rim of the pupil
+    path_um = optics.refractive_index * np.abs(defocus_um) * (1.0 - math.cos(half_aperture_rad(optics)))
+    relative = frequency_per_um * optics.wavelength_um / optics.na
+    return _overlap_of_pupils(relative, path_um / optics.wavelength_um, bandwidth)
+
+
+def _overlap_of_pupils(
+    frequency: NDArray[np.float64], waves: NDArray[np.float64], bandwidth: float = 0.1
+) -> FloatImage:
+    """:func:`defocus_transfer` without units: frequency in NA / lambda, defocus as waves of path at the rim."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     nodes, weights = (nodes + 1.0) / 2.0, weights / 2.0
-    transfer = np.zeros((len(defocus_um), len(frequency_per_um)))
+    transfer = np.zeros((len(waves), len(frequency)))
     for offset, share in ((-math.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (math.sqrt(3.0), 1 / 6)):  # Gauss-Hermite
-        wavelength_um = optics.wavelength_um * (1.0 + bandwidth * offset)
-        s = np.clip(frequency_per_um * wavelength_um / optics.na, 0.0, 2.0)
+        wavelength = 1.0 + bandwidth * offset  # relative to the mean
+        s = np.clip(frequency * wavelength, 0.0, 2.0)
         # x = (1 - s/2)(1 - (1 - t)^2): the substitution removes the square-root end point of the integrand
         reach = 1.0 - s[:, None] / 2.0
         x = reach * (1.0 - (1.0 - nodes) ** 2)
         height = np.sqrt(np.maximum(1.0 - (x + s[:, None] / 2.0) ** 2, 0.0))
         area = 4.0 / np.pi * height * reach * 2.0 * (1.0 - nodes) * weights
-        phase = 2.0 * (2.0 * np.pi / wavelength_um) * s[:, None] * x
-        for row, path in enumerate(path_um):
-            transfer[row] += share * np.einsum("fx,fx->f", area, np.cos(path * phase))
+        for row, wave in enumerate(waves / wavelength):
+            # Beyond, the contrast stays below 0.005 and the phase turns too fast for the nodes.
+            counts = s * wave * reach[:, 0] <= LAST_TURNS
+            phase = 4.0 * np.pi * wave * s[counts, None] * x[counts]
+            transfer[row, counts] += share * np.einsum("fx,fx->f", area[counts], np.cos(phase))
     return transfer.astype(np.float32)
 
 
@@ -128,36 +143,45 @@ def depth_of_focus_um(optics: Optics) -> float:
 
 
 @dataclass(frozen=True)
-class _TransferTable:
-    """:func:`defocus_transfer` at ``defocus_um`` (D,); ``last_bin`` (D,) the last frequency that still counts."""
+class TransferTable:
+    """:func:`defocus_transfer` of any objective, looked up: ``transfer`` (D, F) at ``waves`` (D,) of defocus.
 
-    defocus_um: NDArray[np.float64]
+    ``last_bin`` (D,): the last frequency that still counts. Without units, so one table serves all optics;
+    ``bins_per_frequency(optics)`` and ``waves_per_um(optics)`` lead from um to its rows and columns.
+    """
+
+    waves: NDArray[np.float64]
     transfer: FloatImage
     last_bin: NDArray[np.int64]
-    bins_per_frequency: float
 
-    def at(self, defocus_um: float) -> tuple[FloatImage, int]:
+    @staticmethod
+    def bins_per_frequency(optics: Optics) -> float:
+        """Columns per (1/um)."""
+        return (FREQUENCY_BINS - 1) / LAST_FREQUENCY * optics.wavelength_um / optics.na
+
+    @staticmethod
+    def waves_per_um(optics: Optics) -> float:
+        """Path at the rim of the pupil, in wavelengths, per um of defocus."""
+        return optics.refractive_index * (1.0 - math.cos(half_aperture_rad(optics))) / optics.wavelength_um
+
+    def at(self, waves: float) -> tuple[FloatImage, int]:
         """Transfer over the frequency bins, interpolated, and the last bin that counts."""
-        upper = min(int(np.searchsorted(self.defocus_um, defocus_um)), len(self.defocus_um) - 1)
+        upper = min(int(np.searchsorted(self.waves, waves)), len(self.waves) - 1)
         lower = max(upper - 1, 0)
-        gap = self.defocus_um[upper] - self.defocus_um[lower]
-        t = np.float32(min((defocus_um - self.defocus_um[lower]) / gap, 1.0) if gap else 0.0)
+        gap = self.waves[upper] - self.waves[lower]
+        t = np.float32(min((waves - self.waves[lower]) / gap, 1.0) if gap else 0.0)
         profile = (1 - t) * self.transfer[lower] + t * self.transfer[upper]
         return profile, int(max(self.last_bin[lower], self.last_bin[upper]))
 
 
-@functools.lru_cache(maxsize=16)
-def _transfer_table(optics: Optics, max_defocus_um: float) -> _TransferTable:
-    """Fine steps near focus, 3 % apart further out, where the curve only changes its scale."""
-    depth_um = depth_of_focus_um(optics)
-    far_count = max(1, math.ceil(math.log(max_defocus_um / depth_um) / math.log(1.03)))
-    defocus_um = np.concatenate([np.linspace(0.0, depth_um, 25), depth_um * 1.03 ** np.arange(1, far_count + 1)])
-    cutoff_per_um = 2.0 * optics.na / (0.8 * optics.wavelength_um)  # of the shortest wavelength, with room
-    bins_per_frequency = (FREQUENCY_BINS - 1) / cutoff_per_um
-    transfer = defocus_transfer(np.arange(FREQUENCY_BINS) / bins_per_frequency, defocus_um, optics)
+@functools.lru_cache(maxsize=1)
+def transfer_table() -> TransferTable:
+    """Fine steps up to half a wave of defocus, 3 % apart further out, where the curve only changes its scale."""
+    far_count = math.ceil(math.log(MOST_WAVES / 0.5) / math.log(1.03))
+    waves = np.concatenate([np.linspace(0.0, 0.5, 25), 0.5 * 1.03 ** np.arange(1, far_count + 1)])
+    transfer = _overlap_of_pupils(np.linspace(0.0, LAST_FREQUENCY, FREQUENCY_BINS), waves)
     counts = np.abs(transfer) >= NEGLIGIBLE_TRANSFER
-    last_bin = FREQUENCY_BINS - 1 - np.argmax(counts[:, ::-1], axis=1)
-    return _TransferTable(defocus_um, transfer, last_bin, bins_per_frequency)
+    return TransferTable(waves, transfer, FREQUENCY_BINS - 1 - np.argmax(counts[:, ::-1], axis=1))
 
 
 @dataclass(frozen=True)
@@ -197,7 +221,6 @@ class FocusRenderer:
         roughness_slope: float = 0.2,
         diffuse: float = 0.12,
         breathing_per_um: float = 0.0,
-        max_defocus_um: float = 500.0,
     ) -> None:
         self.surface = surface
         self.optics = optics
@@ -206,7 +229,9 @@ class FocusRenderer:
         self._illumination = illumination or Illumination()
         self._field = self._illumination.field(self.shape)
         self._middle_um = float(np.median(surface.height_um))
-        self._transfer = _transfer_table(optics, max_defocus_um)
+        self._transfer = transfer_table()
+        self._waves_per_um = TransferTable.waves_per_um(optics)
+        self._bins_per_frequency = TransferTable.bins_per_frequency(optics)
         self._slab_um = depth_of_focus_um(optics) / 3.0
         self._prepare_slabs(roughness_slope, diffuse)
 
@@ -231,9 +256,9 @@ class FocusRenderer:
         self._sign = np.where(np.arange(padded[0]) % 2, -1.0, 1.0).astype(np.float32)[:, None]
         fy = np.fft.fftshift(np.fft.fftfreq(padded[0], pixel_um))
         fx = np.fft.rfftfreq(padded[1], pixel_um)
-        self._bin = np.minimum(
-            np.hypot(fy[:, None], fx) * self._transfer.bins_per_frequency, FREQUENCY_BINS - 1
-        ).astype(np.intp)
+        self._bin = np.minimum(np.hypot(fy[:, None], fx) * self._bins_per_frequency + 0.5, FREQUENCY_BINS - 1).astype(
+            np.intp
+        )
         pixel_aperture = (np.sinc(fy * pixel_um)[:, None] * np.sinc(fx * pixel_um)).astype(np.float32)
         self._bin_step = (1.0 / (padded[0] * pixel_um), 1.0 / (padded[1] * pixel_um))
         self._crop = (slice(margin[0], margin[0] + self.shape[0]), slice(margin[1], margin[1] + self.shape[1]))
@@ -260,8 +285,8 @@ class FocusRenderer:
         total = np.zeros_like(self._spectra[0])
         middle = total.shape[0] // 2
         for height_um, spectrum in zip(self._slab_height_um, self._spectra, strict=True):
-            transfer, last_bin = self._transfer.at(abs(z_um - height_um))
-            radius = (last_bin + 1) / self._transfer.bins_per_frequency
+            transfer, last_bin = self._transfer.at(abs(z_um - height_um) * self._waves_per_um)
+            radius = (last_bin + 1) / self._bins_per_frequency
             rows = min(int(radius / self._bin_step[0]) + 1, middle)
             block = np.s_[middle - rows : middle + rows, : int(radius / self._bin_step[1]) + 2]
             total[block] += spectrum[block] * np.take(transfer, self._bin[block], mode="clip")
