@@ -2,7 +2,7 @@
 
 Layout: a folder per scene with ``im0.png`` and ``disp0.pfm`` (``disp0GT.pfm`` in MiddEval3), the disparity of the left
 image in pixels, infinite where unknown; ``im1.png`` and ``calib.txt`` are not needed. Source:
-vision.middlebury.edu/stereo/data/scenes2014 and its description of the PFM format; Scharstein et al.,
+vision.middlebury.edu/stereo/data/scenes2014, PFM and unknown values: .../stereo/submit3/upload-format.html; Scharstein et al.,
 High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth, GCPR 2014.
 
 AiFDepthNet (Wang et al., ICCV 2021) makes its Middlebury stacks from the same scenes, 15 frames equally spaced in
@@ -60,8 +60,9 @@ def refocused(image: NDArray[np.uint8], disparity: NDArray[np.float32], focus: f
 
     The blur circle of a thin lens is proportional to the difference of inverse distances, so to that of
     disparities (Hecht, Optics, ch. 5). The scene is cut into layers of equal disparity, each blurred as a whole
-    and laid over those behind it; where a near blurred edge uncovers what the image does not show, the rest is
-    scaled up (Barsky et al., Camera models and optical systems in computer graphics, ICCSA 2003).
+    and laid over those behind it (Barsky et al., Camera models and optical systems in computer graphics, ICCSA
+    2003); where a blurred near edge uncovers what the image does not show, what is seen is scaled up instead.
+    Takes some tenths of a second for a megapixel: copy such a set into shards before training.
     """
     blur_px = BLUR_PX_PER_DISPARITY * (disparity - focus)
     layer_of = np.rint(np.sign(blur_px) * np.sqrt(np.abs(blur_px)) * _LAYERS_PER_ROOT_PX).astype(np.int64)
