@@ -2,8 +2,8 @@
 
 Layout: a folder per scene with ``im0.png`` and ``disp0.pfm`` (``disp0GT.pfm`` in MiddEval3), the disparity of the left
 image in pixels, infinite where unknown; ``im1.png`` and ``calib.txt`` are not needed. Source:
-vision.middlebury.edu/stereo/data/scenes2014, PFM and unknown values: .../stereo/submit3/upload-format.html; Scharstein et al.,
-High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth, GCPR 2014.
+vision.middlebury.edu/stereo/data/scenes2014, for PFM and unknown values stereo/submit3/upload-format.html there;
+Scharstein et al., High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth, GCPR 2014.
 
 AiFDepthNet (Wang et al., ICCV 2021) makes its Middlebury stacks from the same scenes, 15 frames equally spaced in
 disparity; its ready-made ones are read by ``named_by_disparity``. Its lens is not published: the one here is ours.
