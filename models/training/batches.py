@@ -39,6 +39,10 @@ class Batch(NamedTuple):
     z: Tensor
     height: Tensor
 
+    def pinned(self) -> "Batch":
+        """A copy that a GPU can fetch by itself while the processor goes on."""
+        return Batch(*(tensor.pin_memory() for tensor in self))
+
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
@@ -143,12 +147,16 @@ def _multiple(side: int, multiple: int) -> int:
 
 
 def prefetched(
-    maker: BatchMaker, first_step: int, fraction: Callable[[int], float], *, threads: int = 1
+    maker: BatchMaker, first_step: int, fraction: Callable[[int], float], *, threads: int = 1, pin: bool = False
 ) -> Generator[Batch, None, None]:
     """The batches from ``first_step`` on, made a few ahead; ``fraction(step)`` says how far the run is then.
-
-    Close the generator to end its threads.
+    ``pin``: for a GPU. Close the generator to end its threads.
     """
+
+    def made(step: int, done: float) -> Batch:
+        batch = maker.make(step, done)
+        return batch.pinned() if pin else batch
+
     ahead = threads + 1
     with ThreadPoolExecutor(threads, thread_name_prefix="batches") as executor:
         waiting: deque[Future[Batch]] = deque()
@@ -156,7 +164,7 @@ def prefetched(
         try:
             while True:
                 while len(waiting) < ahead:
-                    waiting.append(executor.submit(maker.make, step, fraction(step)))
+                    waiting.append(executor.submit(made, step, fraction(step)))
                     step += 1
                 yield waiting.popleft().result()
         finally:

@@ -149,7 +149,8 @@ class _Run:
         saved_at = time.monotonic()
         recent = _Recent()
         bad = 0
-        batches = prefetched(self._maker, self.step, self.fraction, threads=self.recipe.loaders)
+        on_gpu = self.world.device.type == "cuda"
+        batches = prefetched(self._maker, self.step, self.fraction, threads=self.recipe.loaders, pin=on_gpu)
         with contextlib.closing(batches):
             while True:
                 fraction, stop = self.world.agreed(
@@ -361,4 +362,6 @@ def _held_out(recipe: Recipe) -> list[Any]:
 
 def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser.name]
-    return kind(network.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay)
+    options = recipe.optimiser
+    on_gpu = next(network.parameters()).is_cuda
+    return kind(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=on_gpu)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from models.errors import InputError
+from models.language import _
 from models.networks.prediction import Prediction
 from models.training.recipe import LossWeights
 
@@ -24,7 +26,8 @@ def total_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the terms, and each term of weight above 0 by name (without gradients).
 
-    ``z`` (B, N) and ``truth`` (B, H, W) in steps. Terms that the prediction has nothing for are left out.
+    ``z`` (B, N) and ``truth`` (B, H, W) in steps. Terms that the prediction has nothing for are left out;
+    raises InputError where that leaves none.
     """
     known = torch.isfinite(truth)
     # NaN times 0 is NaN: it must not get into any term.
@@ -42,11 +45,13 @@ def total_loss(
     if weights.edge:
         terms["edge"] = edge(height, filled, known)
     if weights.side and prediction.side:
-        terms["side"] = multi_scale(prediction.side, filled, known)
+        terms["side"] = multi_scale(tuple(estimate.float() for estimate in prediction.side), filled, known)
     if weights.laplace and prediction.spread is not None:
         terms["laplace"] = laplace(height, prediction.spread.float(), filled, known)
     if weights.focus and prediction.weights is not None:
         terms["focus"] = focus(prediction.weights.float(), z, filled, known)
+    if not terms:
+        raise InputError(_("The loss of the recipe asks for nothing that this network gives."))
     total = sum((getattr(weights, name) * term for name, term in terms.items()), height.new_zeros(()))
     return total, {name: term.detach() for name, term in terms.items()}
 
@@ -97,7 +102,7 @@ def multi_scale(side: tuple[Tensor, ...], truth: Tensor, known: Tensor) -> Tenso
     """Error of the side estimates, each half as important as the next finer one."""
     total, share = truth.new_zeros(()), 0.0
     for index, estimate in enumerate(reversed(side)):
-        total = total + 0.5**index * charbonnier(estimate.float(), truth, known)
+        total = total + 0.5**index * charbonnier(estimate, truth, known)
         share += 0.5**index
     return total / share
 
