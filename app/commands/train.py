@@ -116,8 +116,8 @@ def _train(
     """None in every process but the first."""
     import torch
 
-    from models.training.examples import RenderedExamples, render_example
     from models.training.loop import train
+    from models.training.rendered import rendered_for
 
     is_first = os.environ.get("RANK", "0") == "0"
     if threads is not None:
@@ -125,7 +125,7 @@ def _train(
     with contextlib.ExitStack() as stack:
         source: Any = data
         if not data:
-            source = RenderedExamples(render_example, seed=recipe.seed, workers=renderers)
+            source = rendered_for(recipe, workers=renderers)
             stack.callback(source.close)
         report = stack.enter_context(_shown_progress()) if is_first else None
         cancel = stack.enter_context(_cancelled_by_signal())

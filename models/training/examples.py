@@ -1,9 +1,9 @@
-"""Where training takes its stacks from: folders of shards and of scenes, or scenes rendered on the fly."""
+"""Where training takes its stacks from: folders of shards and of scenes. Scenes made on the fly: ``rendered.py``."""
 
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -204,11 +204,12 @@ def _open_folder(folder: Path) -> ExampleFolder:
 
 
 def _read_scenes(folder: Path) -> Sequence[Scene]:
-    from models.training import foreign, splits
+    from models.training.datasets import open_data_set
+    from models.training.splits import read_scenes
 
     if folder.is_dir() and any(folder.glob("*.h5")):
-        return splits.read_scenes(folder)
-    return foreign.open_data_set(folder)
+        return read_scenes(folder)
+    return open_data_set(folder)
 
 
 def as_example(scene: Scene) -> Example:
@@ -267,58 +268,3 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     if start + int(np.prod(shape)) * dtype.itemsize > path.stat().st_size:
         raise ValueError("the file is shorter than it should be")
     return np.memmap(path, dtype, "r", start, shape)
-
-
-class RenderedExamples:
-    """Scenes rendered by other processes while the training runs.
-
-    Each one is used ``reuse`` times, cut and augmented differently: rendering takes longer than a step. They come in
-    blocks; while one is in use the next is rendered, so memory stays constant.
-    """
-
-    def __init__(
-        self,
-        render: Callable[[int], Example],
-        *,
-        seed: int = 0,
-        workers: int = 1,
-        block: int = 32,
-        reuse: int = 4,
-    ) -> None:
-        import multiprocessing
-        from concurrent.futures import Future, ProcessPoolExecutor
-
-        # A fresh interpreter each: a fork would copy PyTorch's threads in whatever state they are.
-        context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(workers, mp_context=context)
-        self._render, self._first = render, seed * 1_000_003
-        self._block, self._reuse = block, reuse
-        self._lock = threading.Lock()
-        self._blocks: dict[int, list[Future[Example]]] = {}
-
-    @property
-    def count(self) -> None:
-        return None
-
-    def draw(self, number: int, at_least: int = 2) -> Example:
-        block = number // (self._block * self._reuse)
-        with self._lock:
-            for wanted in (block, block + 1):
-                if wanted not in self._blocks:
-                    numbers = range(wanted * self._block, (wanted + 1) * self._block)
-                    self._blocks[wanted] = [self._executor.submit(self._render, self._first + n) for n in numbers]
-            # Batches are prepared a few ahead and out of order: the block before may still be asked for.
-            for old in [known for known in self._blocks if known < block - 1]:
-                del self._blocks[old]
-            scene = self._blocks[block][number % self._block]
-        return scene.result()
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-def render_example(seed: int) -> Example:
-    """One random scene of the generator: what the processes of :class:`RenderedExamples` run."""
-    from models.training.generator import random_scene
-
-    return as_example(random_scene(seed))

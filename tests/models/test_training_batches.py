@@ -15,8 +15,9 @@ from models.focal_stack import FocalStack
 from models.networks.registry import NetworkSpec
 from models.training.augment import augmented
 from models.training.batches import BatchMaker, one_sample, pick_frames, prefetched
-from models.training.examples import Example, RenderedExamples, as_example, open_examples
+from models.training.examples import Example, as_example, open_examples
 from models.training.recipe import Augmentation, Recipe, load_recipe
+from models.training.rendered import RenderedExamples
 from models.training.scene import Scene
 from tests.models.training_data import render, write_shard
 
@@ -26,9 +27,7 @@ COLOUR = NetworkSpec("colour", "", "", "own", "", "", channels=3, multiple=8)
 
 
 def recipe(**changes) -> Recipe:
-    return load_recipe("default").changed(
-        **{"batch": 3, "stages": [{"crop": [24, 40], "frames": [3, 8]}], **changes}
-    )
+    return load_recipe("default").changed(**{"batch": 3, "stages": [{"crop": [24, 40], "frames": [3, 8]}], **changes})
 
 
 def marked(frames: int = 10, size: int = 32) -> Example:
@@ -274,11 +273,12 @@ def test_a_scene_of_twelve_bits_that_runs_down_becomes_eight_bits_that_run_up():
 
 
 def test_rendered_scenes_are_reused_and_the_same_in_any_order():
-    examples = RenderedExamples(render, seed=1, block=2, reuse=3)
+    examples = RenderedExamples(render, seed=1, frames=(4, 9), block=2, reuse=3)
     try:
         seen = [examples.draw(number).frames.tobytes() for number in range(12)]
         assert len(set(seen[:6])) == 2
         assert len(set(seen)) == 4
+        assert len(examples.draw(0).frames) == len(examples.draw(1).frames) >= 4
         from_threads: dict[int, bytes] = {}
         threads = [
             threading.Thread(target=lambda n=n: from_threads.update({n: examples.draw(n).frames.tobytes()}))

@@ -52,7 +52,7 @@ def test_errors_name_the_field(tmp_path, text, says):
 
 
 def test_unknown_recipes_are_told_with_the_names(tmp_path):
-    with pytest.raises(InputError, match="no recipe called 'fast'.*default.*published"):
+    with pytest.raises(InputError, match=r"no recipe called 'fast'.*default.*published"):
         load_recipe("fast")
     with pytest.raises(InputError, match="There is no file"):
         load_recipe(tmp_path / "none.toml")

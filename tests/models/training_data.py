@@ -26,7 +26,7 @@ def write_shard(folder: Path, number: int = 0, *, scenes: int = 4, frames: int =
     return path
 
 
-def render(seed: int, frames: int = 8, size: int = 48) -> Example:
+def render(seed: int | tuple[int, ...], frames: int = 8, size: int = 48) -> Example:
     rng = np.random.default_rng(seed)
     texture = rng.uniform(40, 210, (size, size)).astype(np.float32)
     hill = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), size / 8)
