@@ -161,6 +161,7 @@ def figures(found: Comparison) -> dict[str, float | None]:
         "root_mean_square_error": found.root_mean_square_um,
         "root_mean_square_error_steps": found.root_mean_square_steps,
         "median_absolute_error": found.median_absolute_um,
+        "median_absolute_error_steps": found.median_absolute_um / found.step_um,
         "bias": found.bias_um,
         "absolute_relative_error": found.absolute_relative,
         "square_relative_error": found.square_relative_um,

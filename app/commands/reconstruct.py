@@ -1,4 +1,4 @@
-"""``reconstruct`` and ``evaluate``: from a stack to heights, and how far these are from the truth."""
+"""``reconstruct``: from a stack to heights."""
 
 import time
 from collections.abc import Collection
@@ -10,17 +10,16 @@ import numpy as np
 import typer
 from pydantic import ValidationError
 
+from app.commands.stack_options import stack_options
 from app.terminal import complain, ended_by_ctrl_c, print_facts, print_json, progress_bar
 from models.colour_maps import lut
 from models.errors import InputError, OutputError
-from models.evaluate import Comparison, compare
 from models.focal_stack import FocalStack
 from models.formats import (
     MAP_SUFFIXES,
     MESH_SUFFIXES,
     PictureStyle,
     check_output,
-    read_height_map,
     read_stack,
     write_height_map,
 )
@@ -36,44 +35,14 @@ from models.validation import first_problem
 
 def register(cli: typer.Typer) -> None:
     """Add the commands, with help in the language in use."""
-    Input = Annotated[  # noqa: N806 - the names of types
-        Path, typer.Argument(metavar="INPUT", help=_("Folder of images, TIFF, OME-TIFF, .h5 or video."))
-    ]
-    Step = Annotated[  # noqa: N806
-        float | None, typer.Option("--step-um", metavar="UM", help=_("Distance between two frames."))
-    ]
-    FirstHeight = Annotated[  # noqa: N806
-        float | None, typer.Option("--z0-um", metavar="UM", help=_("Height of the first frame."))
-    ]
-    Descending = Annotated[  # noqa: N806
-        bool, typer.Option("--descending", help=_("The first frame is the highest."))
-    ]
-    Pixel = Annotated[  # noqa: N806
-        float | None, typer.Option("--pixel-um", metavar="UM", help=_("Size of a pixel in the sample."))
-    ]
+    given = stack_options()
     Method = Annotated[  # noqa: N806
         str, typer.Option("--method", help=_("One of: {names}.").format(names=", ".join(METHODS)))
     ]
-    Window = Annotated[  # noqa: N806
-        int | None,
-        typer.Option(
-            "--window", metavar="PX", help=_("Side of the square over which focus is summed; odd, 9 at first.")
-        ),
-    ]
-    Align = Annotated[  # noqa: N806
-        str, typer.Option("--align", help=_("Remove drift between the frames: none, shift or similarity."))
-    ]
-    Regularisation = Annotated[  # noqa: N806
-        float | None,
-        typer.Option(
-            "--regularisation", help=_("Let confident neighbours decide weak pixels: 0 is off, 1 a good start.")
-        ),
-    ]
-    Json = Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))]  # noqa: N806
 
     @cli.command("reconstruct", help=_("Compute the height of every pixel of a focal stack."))
     def reconstruct_command(
-        input_path: Input,
+        input_path: given.input_path,
         out: Annotated[
             list[Path],
             typer.Option(
@@ -84,14 +53,14 @@ def register(cli: typer.Typer) -> None:
                 ),
             ),
         ],
-        step_um: Step = None,
-        z0_um: FirstHeight = None,
-        descending: Descending = False,
-        pixel_um: Pixel = None,
+        step_um: given.step_um = None,
+        z0_um: given.z0_um = None,
+        descending: given.descending = False,
+        pixel_um: given.pixel_um = None,
         method: Method = DEFAULT_METHOD,
-        window: Window = None,
-        align: Align = "none",
-        regularisation: Regularisation = None,
+        window: given.window = None,
+        align: given.align = "none",
+        regularisation: given.regularisation = None,
         min_confidence: Annotated[
             float, typer.Option("--min-confidence", metavar="0..1", help=_("Leave out heights of less confidence."))
         ] = 0.0,
@@ -111,10 +80,10 @@ def register(cli: typer.Typer) -> None:
         mark_uncertain: Annotated[
             bool, typer.Option("--mark-uncertain", help=_("Hatch heights without a focus peak inside the stack."))
         ] = False,
-        as_json: Json = False,
+        as_json: given.as_json = False,
     ) -> None:
-        options = _options(method, window, align, regularisation)
-        _check_share("--min-confidence", min_confidence)
+        options = reconstruction_options(method, window, align, regularisation)
+        check_share("--min-confidence", min_confidence)
         style = replace(_picture_style(show, colour_map), hill_shade=hill_shade, mark_uncertain=mark_uncertain)
         _check_use("--watertight", watertight, out, MESH_SUFFIXES)
         _check_use("--with-stack", with_stack, out, (".h5",))
@@ -122,7 +91,7 @@ def register(cli: typer.Typer) -> None:
         stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
         _check_outputs(out, input_path, stack)
         with ended_by_ctrl_c():
-            height_map, seconds = _reconstruct(stack, options)
+            height_map, seconds = reconstruct_timed(stack, options)
             if min_confidence > 0:
                 height_map = without_weak(height_map, min_confidence)
             for path in out:
@@ -133,58 +102,16 @@ def register(cli: typer.Typer) -> None:
                     style=style,
                     stack=stack if with_stack and path.suffix.lower() == ".h5" else None,
                 )
-        summary = {**_summary(input_path, stack, height_map, seconds), "outputs": [str(path) for path in out]}
+        summary = {**summary_of(input_path, stack, height_map, seconds), "outputs": [str(path) for path in out]}
         if as_json:
             print_json(summary)
         else:
             _print_summary(stack, height_map, summary)
 
-    @cli.command("evaluate", help=_("Compare the reconstruction of a stack with its known heights."))
-    def evaluate_command(
-        input_path: Input,
-        truth: Annotated[
-            Path,
-            typer.Option(
-                "--truth", metavar="FILE", help=_("Known heights, in the unit of the stack: .tif .npy .csv .x3p .h5")
-            ),
-        ],
-        step_um: Step = None,
-        z0_um: FirstHeight = None,
-        descending: Descending = False,
-        pixel_um: Pixel = None,
-        method: Method = DEFAULT_METHOD,
-        window: Window = None,
-        align: Align = "none",
-        regularisation: Regularisation = None,
-        confidence_above: Annotated[
-            float,
-            typer.Option("--confidence-above", metavar="0..1", help=_("Compare pixels of this confidence or more.")),
-        ] = 0.0,
-        as_json: Json = False,
-    ) -> None:
-        options = _options(method, window, align, regularisation)
-        _check_share("--confidence-above", confidence_above)
-        stack = read_stack(input_path, step_um=step_um, z0_um=z0_um, descending=descending, pixel_um=pixel_um)
-        known = read_height_map(truth)
-        if known.shape != stack.image_shape:
-            raise InputError(
-                _("The known heights {truth} have {a} pixels, the frames {b}.").format(
-                    truth=truth, a=_size(known.shape), b=_size(stack.image_shape)
-                )
-            )
-        if known.z_unit == "um" and stack.z_unit == "frame":
-            raise InputError(_("The known heights are in micrometres: give the step of the stack with --step-um."))
-        with ended_by_ctrl_c():
-            height_map, seconds = _reconstruct(stack, options)
-        result = compare(height_map, known.height_um, step_um=stack.step_um, confidence_above=confidence_above)
-        summary = _summary(input_path, stack, height_map, seconds)
-        if as_json:
-            print_json({**summary, "truth": str(truth), **_error_values(result)})
-        else:
-            _print_comparison(result, stack, summary)
 
-
-def _options(method: str, window: int | None, align: str, regularisation: float | None) -> ReconstructionOptions:
+def reconstruction_options(
+    method: str, window: int | None, align: str, regularisation: float | None
+) -> ReconstructionOptions:
     find_method(method)
     given: dict[str, Any] = {"method": method, "window": window, "align": align, "regularisation": regularisation}
     try:
@@ -205,7 +132,7 @@ def _picture_style(show: str, colour_map: str) -> PictureStyle:
     return PictureStyle(content=cast(Content, show), colour_map=colour_map)
 
 
-def _check_share(option: str, value: float) -> None:
+def check_share(option: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise InputError(
             _("{option} {value} cannot be used: it must be from 0 to 1.").format(option=option, value=value)
@@ -237,7 +164,7 @@ def _check_outputs(outputs: list[Path], input_path: Path, stack: FocalStack) -> 
         check_output(path, calibrated=stack.z_unit == "um" and stack.pixel_um is not None)
 
 
-def _reconstruct(stack: FocalStack, options: ReconstructionOptions) -> tuple[HeightMap, float]:
+def reconstruct_timed(stack: FocalStack, options: ReconstructionOptions) -> tuple[HeightMap, float]:
     """The map with the identity of its stack, and the seconds that the reconstruction took."""
     start = time.perf_counter()
     with progress_bar(_("Reconstructing")) as report:
@@ -247,7 +174,7 @@ def _reconstruct(stack: FocalStack, options: ReconstructionOptions) -> tuple[Hei
     return replace(height_map, provenance=provenance), seconds
 
 
-def _summary(input_path: Path, stack: FocalStack, height_map: HeightMap, seconds: float) -> dict[str, Any]:
+def summary_of(input_path: Path, stack: FocalStack, height_map: HeightMap, seconds: float) -> dict[str, Any]:
     heights = height_map.height_um[np.isfinite(height_map.height_um)]
     return {
         "input": str(input_path),
@@ -273,7 +200,7 @@ def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, 
     unit = _("frames") if height_map.z_unit == "frame" else "µm"
     lowest, highest = summary["lowest"], summary["highest"]
     facts = {
-        _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),
+        _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=size_text(stack.image_shape)),
         _("method"): f"{height_map.method} ({summary['seconds']:.2f} s)",
         _("heights"): "-" if lowest is None else f"{lowest:z.2f} … {highest:z.2f} {unit}",
         _("missing"): f"{summary['missing_share']:.1%}",
@@ -285,39 +212,5 @@ def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, 
         complain(_("The step between the frames is unknown, so heights count frames. Give it with --step-um."))
 
 
-def _error_values(result: Comparison) -> dict[str, Any]:
-    """The errors in the unit of the map and in steps, as JSON values: no pixels compared means no value."""
-    values = {
-        "mean_absolute_error": result.mean_absolute_um,
-        "mean_absolute_error_steps": result.mean_absolute_steps,
-        "root_mean_square_error": result.root_mean_square_um,
-        "median_absolute_error": result.median_absolute_um,
-        "bias": result.bias_um,
-        "bad_share": result.bad_fraction,
-        "compared_share": result.coverage,
-    }
-    return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"pixels": result.count}
-
-
-def _print_comparison(result: Comparison, stack: FocalStack, summary: dict[str, Any]) -> None:
-    unit = _("frames") if stack.z_unit == "frame" else "µm"
-    if result.count == 0:
-        raise InputError(_("No pixel has both a height and a known height: there is nothing to compare."))
-    print_facts(
-        {
-            _("stack"): _("{n} frames of {size} pixels").format(n=len(stack), size=_size(stack.image_shape)),
-            _("method"): f"{summary['method']} ({summary['seconds']:.2f} s)",
-            _("mean absolute error"): _("{error:.4f} {unit} = {steps:.3f} steps").format(
-                error=result.mean_absolute_um, unit=unit, steps=result.mean_absolute_steps
-            ),
-            _("median absolute error"): f"{result.median_absolute_um:.4f} {unit}",
-            _("root mean square error"): f"{result.root_mean_square_um:.4f} {unit}",
-            _("bias"): f"{result.bias_um:+.4f} {unit}",
-            _("off by more than one step"): f"{result.bad_fraction:.2%}",
-            _("pixels compared"): f"{result.count} ({result.coverage:.1%})",
-        }
-    )
-
-
-def _size(shape: tuple[int, int]) -> str:
+def size_text(shape: tuple[int, int]) -> str:
     return f"{shape[1]} x {shape[0]}"

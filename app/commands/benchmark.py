@@ -1,0 +1,222 @@
+"""``benchmark``: the networks side by side, in numbers; writes docs/benchmarks.md."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.terminal import ended_by_ctrl_c, print_json, print_table, progress_bar
+from models.atomic import check_writable, replacing
+from models.benchmark import (
+    PAPER_SIZES,
+    Conditions,
+    Results,
+    Size,
+    conditions,
+    merge,
+    read_all_results,
+    results_as_values,
+    write_results,
+)
+from models.errors import InputError
+from models.language import _
+from models.methods import METHODS
+from models.networks.registry import NETWORKS, find_network
+
+_SCALING = "gplws-net"
+"""Timed for many sizes unless another network is named."""
+_FORMS = ("training", "fused", "published")
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command, with help in the language in use."""
+
+    @cli.command("benchmark", help=_("Count, time and compare the networks."))
+    def benchmark_command(
+        list_networks: Annotated[
+            bool, typer.Option("--list", help=_("List every network with its number of parameters."))
+        ] = False,
+        latency: Annotated[bool, typer.Option("--latency", help=_("Measure time and memory, all in turn."))] = False,
+        sizes: Annotated[
+            str,
+            typer.Option("--sizes", metavar="SIZES", help=_("Rows x columns x frames, separated by commas.")),
+        ] = "",
+        scaling: Annotated[
+            str, typer.Option("--scaling", metavar="NETWORK", help=_("Time this network for 5 to 100 frames, too."))
+        ] = "",
+        networks: Annotated[
+            str,
+            typer.Option("--networks", metavar="NAMES", help=_("Networks or methods, separated by commas.")),
+        ] = "",
+        rounds: Annotated[int, typer.Option("--rounds", help=_("How often each is timed."))] = 3,
+        engine: Annotated[
+            list[str] | None, typer.Option("--engine", help=_("What runs the networks. May be given several times."))
+        ] = None,
+        threads: Annotated[int, typer.Option("--threads", help=_("Processor cores to use; 0 is all."))] = 0,
+        tuned_allocator: Annotated[
+            bool, typer.Option("--tuned-allocator", help=_("Time all with large memory pages, too (Linux)."))
+        ] = False,
+        scenes: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--scenes", metavar="[TITLE=]FOLDER", help=_("Measure accuracy on these. May be given several times.")
+            ),
+        ] = None,
+        weights: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--weights", metavar="FILE", help=_("Weights of a network, .safetensors, or a folder of them.")
+            ),
+        ] = None,
+        results: Annotated[
+            Path | None,
+            typer.Option("--results", metavar="FILE", help=_("Keep all results in this file, with those it has.")),
+        ] = None,
+        merged: Annotated[
+            list[Path] | None,
+            typer.Option("--merge", metavar="FILE", help=_("Results of other runs. May be given several times.")),
+        ] = None,
+        markdown: Annotated[
+            Path | None, typer.Option("--markdown", metavar="FILE", help=_("Write the page of all results."))
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))] = False,
+    ) -> None:
+        names = _names(networks)
+        for path in (results, markdown):
+            if path is not None:
+                check_writable(path)
+        known = read_all_results([*(merged or []), *([results] if results is not None and results.exists() else [])])
+        if not (list_networks or latency or scaling or scenes or known != Results()):
+            raise InputError(_("Nothing to measure: give --list, --latency, --scaling or --scenes; see --help."))
+        where = conditions(_threads(threads))
+        found = Results()
+        with ended_by_ctrl_c():
+            if list_networks or markdown is not None:
+                found = merge(found, _counts())
+            if latency or scaling:
+                wanted = _sizes(sizes) if latency else ()
+                # One network at many sizes belongs to the whole picture, not to a look at one size.
+                growing = scaling or (_SCALING if latency and not sizes and _SCALING in NETWORKS else "")
+                found = merge(
+                    found, _races(names, engine or ["torch"], wanted, growing, rounds, where, tuned_allocator)
+                )
+            for text in scenes or []:
+                found = merge(found, _trial(text, names, weights or [], where))
+        everything = merge(known, found)
+        if results is not None:
+            write_results(everything, results)
+        if markdown is not None:
+            _write_page(everything, markdown)
+        _show(found if found != Results() else known, list_networks, as_json)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in METHODS:
+            find_network(name)
+    return names
+
+
+def _threads(given: int) -> int:
+    if given < 0:
+        raise InputError(_("--threads {n} cannot be used: it must be 1 or more, or 0 for all.").format(n=given))
+    return given or os.cpu_count() or 1
+
+
+def _sizes(text: str) -> tuple[Size, ...]:
+    return tuple(Size.parse(part) for part in text.split(",")) if text else PAPER_SIZES
+
+
+def _counts() -> Results:
+    from models.benchmark_counts import count
+
+    return Results(counts=tuple(count(name) for name in NETWORKS))
+
+
+def _races(
+    names: Sequence[str],
+    engines: Sequence[str],
+    sizes: Iterable[Size],
+    scaling: str,
+    rounds: int,
+    where: Conditions,
+    tuned: bool,
+) -> Results:
+    from models.benchmark_child import ENGINES
+    from models.benchmark_latency import race, scaling_race
+
+    for engine in engines:
+        if engine not in ENGINES:
+            raise InputError(
+                _("There is no engine called '{name}'. Engines: {names}.").format(name=engine, names=", ".join(ENGINES))
+            )
+    if rounds < 1:
+        raise InputError(_("--rounds {n} cannot be used: it must be 1 or more.").format(n=rounds))
+    if scaling:
+        find_network(scaling)
+    allocators = ("default", "tuned") if tuned else ("default",)
+    chosen = names or [name for name, spec in NETWORKS.items() if spec.role != "ablation"]
+    # A method is no network: it runs as it is, once, whatever engines there are.
+    entries = [(name, engine) for name in chosen for engine in (engines[:1] if name in METHODS else engines)]
+    found = []
+    for size in sizes:
+        with progress_bar(str(size)) as report:
+            found.append(race(entries, size, where, rounds=rounds, allocators=allocators, progress=report))
+    if scaling:
+        with progress_bar(scaling) as report:
+            found.append(
+                scaling_race((scaling, engines[0]), where, rounds=rounds, allocators=allocators, progress=report)
+            )
+    return Results(races=tuple(found))
+
+
+def _trial(text: str, names: Sequence[str], weights: Sequence[Path], where: Conditions) -> Results:
+    """``TITLE=FOLDER``, or a folder whose name is the title."""
+    from models.benchmark import Trial
+    from models.benchmark_accuracy import find_candidate, find_weights, labelled_scenes, score_all, summarise
+    from models.networks.inference import default_weights
+
+    title, _sign, folder = text.rpartition("=")
+    scenes = labelled_scenes(Path(folder))
+    files = find_weights(weights) if weights else {}
+    chosen = names or [*METHODS, *(name for name in NETWORKS if name in files or default_weights(name))]
+    candidates = [find_candidate(name, weights=files) for name in chosen]
+    with progress_bar(title or Path(folder).name) as report:
+        scores = score_all(scenes, candidates, progress=report)
+    return Results(trials=(Trial(title or Path(folder).name, where, summarise(scores, candidates)),))
+
+
+def _write_page(results: Results, path: Path) -> None:
+    from models.benchmark_page import page
+
+    with replacing(path) as temporary:
+        temporary.write_text(page(results), encoding="utf-8")
+
+
+def _show(results: Results, list_networks: bool, as_json: bool) -> None:
+    from models.benchmark_page import page
+
+    if as_json:
+        print_json(_listed(results) if list_networks else results_as_values(results))
+    elif list_networks:
+        rows = [
+            (e["name"], e["title"], e["role"], *(f"{e[key]:,}" if e[key] else "-" for key in _FORMS))
+            for e in _listed(results)
+        ]
+        print_table((_("name"), _("network"), _("role"), _("training"), _("fused"), _("published")), rows)
+    else:
+        print(page(results))
+
+
+def _listed(results: Results) -> list[dict[str, Any]]:
+    """One entry per network: what it is, and its parameters in training and in fused form."""
+    entries = []
+    for found in results.counts:
+        spec = NETWORKS[found.network]
+        about = {"name": spec.name, "title": _(spec.title), "role": spec.role, "source": spec.source}
+        entries.append({**about, **{key: value for key, value in asdict(found).items() if key != "network"}})
+    return entries

@@ -1,0 +1,218 @@
+"""Methods and networks against scenes whose heights are known."""
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.benchmark import Accuracy
+from models.errors import InputError
+from models.evaluate import compare, figures, mean_figures
+from models.focal_stack import FocalStack
+from models.hdf5 import open_sample
+from models.height_map import HeightMap
+from models.language import _
+from models.methods import METHODS, ReconstructionOptions
+from models.networks.registry import NETWORKS
+from models.reconstruct import reconstruct
+from models.schema import read_json
+from models.storage import SAMPLE_SUFFIXES, open_stack
+from models.training.datasets import DataSet, open_data_set, stack_files
+from models.training.datasets.data_set import Entry
+from models.training.scene import Scene
+
+_DEFAULTS = ReconstructionOptions()
+_NO_WEIGHTS: Mapping[str, Path] = {}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A height map, and where the method states one, half the width of the 68 % interval (H, W)."""
+
+    height_map: HeightMap
+    spread_um: NDArray[np.float32] | None = None
+
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method or network, ready to run; it reports (frames done, frames in all), a network nothing."""
+
+    name: str
+    run: Callable[[FocalStack, Report], Found]
+    weights_sha256: str | None = None
+
+
+def _ignore(done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class SceneScore:
+    """One method on one scene: :func:`models.evaluate.figures` and the seconds it took, reading not counted."""
+
+    scene: str
+    kind: str
+    method: str
+    seconds: float
+    figures: dict[str, float | None]
+
+
+def find_candidate(
+    name: str, options: ReconstructionOptions = _DEFAULTS, weights: Mapping[str, Path] = _NO_WEIGHTS
+) -> Candidate:
+    """The network or method called ``name``. ``options`` concern methods; ``weights`` are files by network.
+
+    Raises InputError where there is none of this name or its weights are missing or do not fit.
+    """
+    if name in NETWORKS:
+        return _network(name, weights.get(name))
+    if name in METHODS:
+        chosen = options.model_copy(update={"method": name})
+        return Candidate(name, lambda stack, report: Found(reconstruct(stack, chosen, progress=report)))
+    raise InputError(
+        _("There is no method or network called '{name}'. Methods: {methods}. Networks: {networks}.").format(
+            name=name, methods=", ".join(METHODS), networks=", ".join(NETWORKS)
+        )
+    )
+
+
+def find_weights(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files of weights, or all those in a folder, by the network that each says it belongs to.
+
+    Raises InputError where a file holds no weights, a folder no file of them, or two are of one network.
+    """
+    from models.networks.inference import weights_network
+
+    found: dict[str, Path] = {}
+    for path in paths:
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        if not files:
+            raise InputError(_("The folder {folder} holds no .safetensors file.").format(folder=path))
+        for file in files:
+            name = weights_network(file)
+            if name in found:
+                raise InputError(
+                    _("{a} and {b} are both weights of '{name}'. Give one of them.").format(
+                        a=found[name], b=file, name=name
+                    )
+                )
+            found[name] = file
+    return found
+
+
+def labelled_scenes(path: Path) -> DataSet:
+    """The scenes of ``path`` with known heights: a sample file, a folder of them, or a data set of other people.
+
+    In a sample file ``/label/height_um`` is the truth, the entry ``kind`` of the stack's metadata the kind of scene.
+    Raises InputError where there are none; reading a scene raises it where its file holds no truth.
+    """
+    is_sample = path.suffix.lower() in SAMPLE_SUFFIXES and path.is_file() and stack_files.detect(path) is None
+    files = [path] if is_sample else sorted(f for s in SAMPLE_SUFFIXES for f in path.glob(f"*{s}"))
+    if not files:
+        return open_data_set(path)
+    return DataSet(path, "", [Entry(file.stem, "", partial(_labelled_scene, file)) for file in files])
+
+
+def in_memory(scene: Scene) -> Scene:
+    """The same scene with its frames read, so that reading is not timed."""
+    stack = scene.stack
+    return replace(scene, stack=replace(stack, frames=np.stack([stack.frames[k] for k in range(len(stack))])))
+
+
+def score(scene: Scene, candidate: Candidate, *, confidence_above: float = 0.0) -> SceneScore:
+    """One method on one scene."""
+    start = time.perf_counter()
+    found = candidate.run(scene.stack, _ignore)
+    seconds = time.perf_counter() - start
+    comparison = compare(
+        found.height_map,
+        scene.height_um,
+        step_um=scene.stack.step_um,
+        confidence_above=confidence_above,
+        z_um=scene.stack.z_um,
+        spread_um=found.spread_um,
+    )
+    return SceneScore(scene.name, scene.kind, candidate.name, seconds, figures(comparison))
+
+
+def score_all(
+    scenes: Sequence[Scene],
+    candidates: Sequence[Candidate],
+    *,
+    confidence_above: float = 0.0,
+    progress: Report = _ignore,
+) -> list[SceneScore]:
+    """Every method on every scene, scene by scene; one without any known height is passed over.
+
+    ``progress`` is called with (scenes done, scenes in all). Raises InputError where no scene has known heights.
+    """
+    scores = []
+    for done, scene in enumerate(scenes, 1):
+        if np.isfinite(scene.height_um).any():
+            loaded = in_memory(scene)
+            scores += [score(loaded, candidate, confidence_above=confidence_above) for candidate in candidates]
+        progress(done, len(scenes))
+    if not scores:
+        raise InputError(_("No scene has known heights: there is nothing to compare."))
+    return scores
+
+
+def summarise(scores: Sequence[SceneScore], candidates: Sequence[Candidate]) -> tuple[Accuracy, ...]:
+    """Of every method: all scenes together, then kind by kind."""
+    rows = []
+    for candidate in candidates:
+        mine = [one for one in scores if one.method == candidate.name]
+        for kind in ("", *sorted({one.kind for one in mine})):
+            part = [one for one in mine if kind in ("", one.kind)]
+            if part:
+                seconds = statistics.median(one.seconds for one in part)
+                means = mean_figures([one.figures for one in part])
+                rows.append(Accuracy(candidate.name, kind, len(part), seconds, means, candidate.weights_sha256))
+    return tuple(rows)
+
+
+def _network(name: str, weights: Path | None) -> Candidate:
+    from models.networks.inference import default_weights, infer, load_network
+
+    network, channels = load_network(name, weights), NETWORKS[name].channels
+    file = weights or default_weights(name)
+
+    def run(stack: FocalStack, report: Report) -> Found:
+        found = infer(network, stack, channels=channels)
+        shape = found.height_um.shape
+        height_map = HeightMap(
+            found.height_um,
+            np.ones(shape, np.float32),
+            np.zeros(shape, np.uint8),
+            pixel_um=stack.pixel_um,
+            z_unit=stack.z_unit,
+            method=name,
+        )
+        return Found(height_map, found.spread_um)
+
+    return Candidate(name, run, None if file is None else hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def _labelled_scene(file: Path) -> Scene:
+    stack = open_stack(file)
+    with open_sample(file) as sample:
+        if "label/height_um" not in sample:
+            raise InputError(_("{path} holds no known heights (/label/height_um).").format(path=file))
+        truth = np.asarray(sample["label/height_um"][:], np.float32)
+        kind = str(read_json(sample["stack"], "metadata").get("kind", ""))
+    if truth.shape != stack.image_shape:
+        raise InputError(
+            _("{path}: the known heights have {a} pixels, the frames {b}.").format(
+                path=file, a=" x ".join(map(str, truth.shape)), b=" x ".join(map(str, stack.image_shape))
+            )
+        )
+    return Scene(file.stem, kind, stack, truth)

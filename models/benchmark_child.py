@@ -1,0 +1,151 @@
+"""The process in which networks are timed: ``python -m models.benchmark_child`` with a :class:`Task` as JSON on stdin.
+
+It is a process of its own because memory and allocator belong to a process. It answers on stdout, one JSON document
+per line: ``{"start": i, "size": j}`` before entry i runs at size j, then ``{"seconds": s}`` or ``{"error": text}``; at
+the end ``{"peak_bytes": n}``, null where the system does not tell.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from models.benchmark import Size
+from models.focal_stack import FocalStack
+from models.methods import METHODS, ReconstructionOptions
+from models.networks.registry import build, find_network
+
+Run = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""Frames (N, C, H, W) in 0..1 and focus positions (N,) in steps, rising, to heights (H, W)."""
+
+SEED = 0
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, AssertionError, NotImplementedError)
+"""What networks raise that cannot take a size; MemoryError is the one that everybody understands."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """``entries``: (network or method, engine). Every round runs each at each size once, in turn."""
+
+    entries: tuple[tuple[str, str], ...]
+    sizes: tuple[Size, ...]
+    rounds: int
+    threads: int
+
+
+TASK = TypeAdapter(Task)
+
+
+def main() -> None:
+    """Run the task."""
+    task = TASK.validate_json(sys.stdin.buffer.read())
+    _use_threads(task.threads, with_torch=any(name not in METHODS for name, _engine in task.entries))
+    runs: list[Run | str] = [_built(*entry) for entry in task.entries]
+    for _round in range(task.rounds):
+        for at, size in enumerate(task.sizes):
+            for index, run in enumerate(runs):
+                _say(start=index, size=at)
+                _say(**({"error": run} if isinstance(run, str) else _timed(run, *_stack(task.entries[index][0], size))))
+    _say(peak_bytes=peak_bytes())
+
+
+def peak_bytes() -> int | None:
+    """Most memory that this process ever held; not getrusage(), whose peak includes that of the parent at the fork."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def _built(name: str, engine: str) -> Run | str:
+    """Ready to run, or why it cannot."""
+    try:
+        return _reconstruction(name) if name in METHODS else ENGINES[engine](name)
+    except (*_FAILURES, ImportError) as error:
+        return _reason(error)
+
+
+def _torch(name: str) -> Run:
+    """PyTorch as it comes: fused, float32, the memory layout that the network was written with."""
+    import torch
+
+    from models.networks.reparam import fuse
+
+    torch.manual_seed(SEED)
+    network = fuse(build(name))
+
+    def run(frames: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found = network(torch.from_numpy(frames)[None], torch.from_numpy(z)[None])
+        heights: NDArray[np.float32] = found.height[0].numpy()
+        return heights
+
+    return run
+
+
+ENGINES: dict[str, Callable[[str], Run]] = {"torch": _torch}
+"""By name, what makes a network ready to run with random weights: speed does not depend on them."""
+
+
+def _reconstruction(name: str) -> Run:
+    """A model-based method, for comparison; it takes whole numbers, as a camera gives them."""
+    from models.reconstruct import reconstruct
+
+    options = ReconstructionOptions(method=name)
+
+    def run(frames: NDArray[Any], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        return reconstruct(FocalStack(frames, z.astype(np.float64)), options).height_um
+
+    return run
+
+
+def _stack(name: str, size: Size) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Noise of this size, as ``name`` takes it; made anew each time, so that no two runs share its memory."""
+    rng = np.random.default_rng(SEED)
+    z = np.arange(size.frames, dtype=np.float32)
+    if name in METHODS:
+        return rng.integers(0, 256, (size.frames, size.rows, size.columns), dtype=np.uint8), z
+    shape = (size.frames, find_network(name).channels, size.rows, size.columns)
+    return rng.random(shape, dtype=np.float32), z
+
+
+def _timed(run: Run, frames: NDArray[Any], z: NDArray[np.float32]) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        heights = run(frames, z)
+    except _FAILURES as error:
+        return {"error": _reason(error)}
+    seconds = time.perf_counter() - start
+    if heights.shape != frames.shape[-2:]:
+        return {"error": f"gave {heights.shape} for {frames.shape[-2:]} pixels"}
+    return {"seconds": seconds}
+
+
+def _use_threads(threads: int, *, with_torch: bool) -> None:
+    cv2.setNumThreads(threads)
+    if with_torch:  # else it would only take memory
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+
+
+def _say(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
