@@ -62,7 +62,11 @@ class Ddff(nn.Module):
         """``frames`` (B, N, 3, H, W) in 0..1, ``z`` (B, N); N of any size, see above."""
         height, width = frames.shape[-2:]
         padded = F.pad(frames, (0, -width % 32, 0, -height % 32, 0, 0), mode="replicate")
-        scores = self._score(padded.flatten(0, 1))[..., :height, :width].reshape(*frames.shape[:2], height, width)
+        images = padded.flatten(0, 1)
+        # Training normalises over all frames; afterwards one by one saves memory and a fifth of the time on a CPU.
+        one_by_one = not self.training and images.device.type == "cpu"
+        scores = torch.cat([self._score(part) for part in (images[:, None] if one_by_one else images[None])])
+        scores = scores[..., :height, :width].reshape(*frames.shape[:2], height, width)
         fraction = F.conv2d(scores, self._frame_weights(frames.shape[1]))[:, 0]
         first, last = z[:, 0, None, None], z[:, -1, None, None]
         return Prediction(first + fraction * (last - first))

@@ -208,7 +208,11 @@ class FvNet(nn.Module):
         """``frames`` (B, N, 3, H, W) in 0..1, ``z`` (B, N). ``side`` (1/32, 1/16, 1/8) in training only."""
         height, width = frames.shape[-2:]
         padded = F.pad(frames, (0, -width % 32, 0, -height % 32, 0, 0), mode="replicate")
-        features = self.pyramid(((padded - self.mean) / self.deviation).flatten(0, 1))
+        images = ((padded - self.mean) / self.deviation).flatten(0, 1)
+        # Training normalises over all frames; afterwards one by one saves memory and a fifth of the time on a CPU.
+        one_by_one = not self.training and images.device.type == "cpu"
+        parts = [self.pyramid(part) for part in (images[:, None] if one_by_one else images[None])]
+        features = [torch.cat(level) for level in zip(*parts, strict=True)]
         volumes = [feature.reshape(*frames.shape[:2], *feature.shape[1:]).transpose(1, 2) for feature in features]
         estimates = []
         raised = None

@@ -129,6 +129,16 @@ def test_one_step_of_training(name: str) -> None:
         assert torch.isfinite(network.eval()(stack, z).height).all()
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+@torch.no_grad()
+def test_shapes_where_all_frames_run_at_once(name: str) -> None:
+    """Some take the frames one by one on a CPU only; a device without numbers stands in for the others."""
+    with torch.device("meta"):
+        network = BUILDERS[name]().eval()
+        found = network(torch.empty(2, 5, 3, 70, 90), torch.empty(2, 5))
+    assert found.height.shape == (2, 70, 90)
+
+
 def test_ddff_counts_one_weight_per_frame() -> None:
     with torch.device("meta"):
         network = Ddff(frames=10)
