@@ -1,8 +1,9 @@
 """``benchmark``: the networks side by side, in numbers; writes docs/benchmarks.md."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,25 +93,25 @@ def register(cli: typer.Typer) -> None:
         if not (list_networks or latency or scaling or scenes or known != Results()):
             raise InputError(_("Nothing to measure: give --list, --latency, --scaling or --scenes; see --help."))
         where = conditions(_threads(threads))
+        # One network at many sizes belongs to the whole picture, not to a look at one size.
+        growing = scaling or (_SCALING if latency and not sizes and _SCALING in NETWORKS else "")
+        pieces: list[Iterator[Results]] = []
+        if list_networks or markdown is not None:
+            pieces.append(_counts())
+        if latency or growing:
+            wanted = _sizes(sizes) if latency else ()
+            pieces.append(_races(names, engine or ["torch"], wanted, growing, rounds, where, tuned_allocator))
+        pieces += [_trial(text, names, weights or [], where) for text in scenes or []]
         found = Results()
         with ended_by_ctrl_c():
-            if list_networks or markdown is not None:
-                found = merge(found, _counts())
-            if latency or scaling:
-                wanted = _sizes(sizes) if latency else ()
-                # One network at many sizes belongs to the whole picture, not to a look at one size.
-                growing = scaling or (_SCALING if latency and not sizes and _SCALING in NETWORKS else "")
-                found = merge(
-                    found, _races(names, engine or ["torch"], wanted, growing, rounds, where, tuned_allocator)
-                )
-            for text in scenes or []:
-                found = merge(found, _trial(text, names, weights or [], where))
+            for piece in chain.from_iterable(pieces):
+                found = merge(found, piece)
+                if results is not None:  # a run of hours that is stopped keeps what it has
+                    write_results(merge(known, found), results)
         everything = merge(known, found)
-        if results is not None:
-            write_results(everything, results)
         if markdown is not None:
             _write_page(everything, markdown)
-        _show(found if found != Results() else known, list_networks, as_json)
+        _show(found if list_networks or latency or scaling or scenes else everything, list_networks, as_json)
 
 
 def _names(text: str) -> list[str]:
@@ -131,10 +132,10 @@ def _sizes(text: str) -> tuple[Size, ...]:
     return tuple(Size.parse(part) for part in text.split(",")) if text else PAPER_SIZES
 
 
-def _counts() -> Results:
+def _counts() -> Iterator[Results]:
     from models.benchmark_counts import count
 
-    return Results(counts=tuple(count(name) for name in NETWORKS))
+    yield Results(counts=tuple(count(name) for name in NETWORKS))
 
 
 def _races(
@@ -145,7 +146,7 @@ def _races(
     rounds: int,
     where: Conditions,
     tuned: bool,
-) -> Results:
+) -> Iterator[Results]:
     from models.benchmark_child import ENGINES
     from models.benchmark_latency import race, scaling_race
 
@@ -162,19 +163,18 @@ def _races(
     chosen = names or [name for name, spec in NETWORKS.items() if spec.role != "ablation"]
     # A method is no network: it runs as it is, once, whatever engines there are.
     entries = [(name, engine) for name in chosen for engine in (engines[:1] if name in METHODS else engines)]
-    found = []
     for size in sizes:
         with progress_bar(str(size)) as report:
-            found.append(race(entries, size, where, rounds=rounds, allocators=allocators, progress=report))
+            found = race(entries, size, where, rounds=rounds, allocators=allocators, progress=report)
+        yield Results(races=(found,))
     if scaling:
         with progress_bar(scaling) as report:
-            found.append(
-                scaling_race((scaling, engines[0]), where, rounds=rounds, allocators=allocators, progress=report)
-            )
-    return Results(races=tuple(found))
+            one = scaling, engines[0]
+            found = scaling_race(one, where, rounds=rounds, allocators=allocators, progress=report)
+        yield Results(races=(found,))
 
 
-def _trial(text: str, names: Sequence[str], weights: Sequence[Path], where: Conditions) -> Results:
+def _trial(text: str, names: Sequence[str], weights: Sequence[Path], where: Conditions) -> Iterator[Results]:
     """``TITLE=FOLDER``, or a folder whose name is the title."""
     from models.benchmark import Trial
     from models.benchmark_accuracy import find_candidate, find_weights, labelled_scenes, score_all, summarise
@@ -187,7 +187,7 @@ def _trial(text: str, names: Sequence[str], weights: Sequence[Path], where: Cond
     candidates = [find_candidate(name, weights=files) for name in chosen]
     with progress_bar(title or Path(folder).name) as report:
         scores = score_all(scenes, candidates, progress=report)
-    return Results(trials=(Trial(title or Path(folder).name, where, summarise(scores, candidates)),))
+    yield Results(trials=(Trial(title or Path(folder).name, where, summarise(scores, candidates)),))
 
 
 def _write_page(results: Results, path: Path) -> None:

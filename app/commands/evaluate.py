@@ -20,7 +20,7 @@ from models.height_map import HeightMap
 from models.language import _
 from models.methods import DEFAULT_METHOD, METHODS
 from models.networks.registry import NETWORKS
-from models.storage import stack_sha256
+from models.storage import SAMPLE_SUFFIXES, stack_sha256
 from models.training.scene import Scene
 
 
@@ -80,6 +80,10 @@ def register(cli: typer.Typer) -> None:
         elif step_um is not None or z0_um is not None or descending or pixel_um is not None:
             raise InputError(
                 _("Scenes know their own heights: --step-um, --z0-um, --descending and --pixel-um need --truth.")
+            )
+        elif input_path.is_file() and input_path.suffix.lower() not in SAMPLE_SUFFIXES:
+            raise InputError(
+                _("{path} does not hold its known heights: give them with --truth.").format(path=input_path)
             )
         else:
             scenes = labelled_scenes(input_path)
