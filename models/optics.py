@@ -107,20 +107,26 @@ def light_from_slope(slope: FloatImage, optics: Optics, *, roughness_slope: floa
     return np.asarray(np.interp(slope, table_slope, table), dtype=np.float32)
 
 
-def open_aperture(height_um: FloatImage, pixel_um: float, optics: Optics, azimuths: int = 12) -> FloatImage:
+def open_aperture(
+    height_um: FloatImage, pixel_um: float, optics: Optics, azimuths: int = 12, *, coarse: bool = False
+) -> FloatImage:
     """Share of the aperture (H, W), 0..1, that no higher part of the relief hides from each point.
 
     For each azimuth the steepest line of sight to the relief bounds the cone; the aperture is counted in
-    the plane of the pupil, where an aplanatic objective spreads light evenly over sin(theta).
+    the plane of the pupil, where an aplanatic objective spreads light evenly over sin(theta). ``coarse``
+    looks less often the farther away it looks: many times faster, but blind to thin walls far off.
     """
     tan_alpha = math.tan(half_aperture_rad(optics))
     reach = math.ceil(float(np.ptp(height_um)) * tan_alpha / pixel_um)
     reach = min(reach, min(height_um.shape) // 2)
     sin_alpha = math.sin(half_aperture_rad(optics))
+    distances = list(range(1, reach + 1))
+    if coarse:
+        distances = sorted({round(1.3**power) for power in range(20) if 1.3**power <= reach})
     shares = np.zeros_like(height_um)
     for azimuth in np.arange(azimuths) * (2.0 * np.pi / azimuths):
         horizon = np.zeros_like(height_um)  # slope of the line of sight, dz/dr
-        for distance in range(1, reach + 1):
+        for distance in distances:
             move = np.array([[1, 0, distance * np.cos(azimuth)], [0, 1, distance * np.sin(azimuth)]])
             seen = cv2.warpAffine(
                 height_um, move, height_um.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

@@ -36,8 +36,18 @@ class CameraConditions:
     faults: FloatImage | None
 
 
-def draw_conditions(shape: Shape, n: int, rng: np.random.Generator, *, level: float | None = None) -> CameraConditions:
-    """Conditions for ``n`` frames of ``shape``, from a clean laboratory to a dim workshop."""
+def draw_conditions(
+    shape: Shape,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    level: float | None = None,
+    dim: float = 0.15,
+    laboratory: bool = False,
+) -> CameraConditions:
+    """Conditions for ``n`` frames of ``shape``: even and quiet in the ``laboratory``, else ``dim`` in this share."""
+    if laboratory:
+        return _laboratory(shape, n, level if level is not None else float(rng.uniform(0.6, 1.05)), rng)
     time = np.linspace(-0.5, 0.5, n)
     light = 1.0 + rng.choice([0.0, 0.005, 0.03]) * rng.standard_normal(n)
     if chance(rng, 0.4):
@@ -49,22 +59,41 @@ def draw_conditions(shape: Shape, n: int, rng: np.random.Generator, *, level: fl
     far_px = float(rng.choice([0.0, 0.3, 1.0, 2.5], p=[0.45, 0.3, 0.18, 0.07]))
     shift = far_px * (rng.normal(0.0, 0.7, 2) * time[:, None] + 0.4 * (wander - wander[n // 2]))
     breathing = float(rng.choice([0.0, 0.002, 0.01, 0.03], p=[0.5, 0.25, 0.2, 0.05])) * rng.normal()
-    dim = chance(rng, 0.2)
+    dark = level is None and chance(rng, dim)
     return CameraConditions(
         field=_field(shape, rng),
         light=light.astype(np.float32),
         tilt=tilt.astype(np.float32),
         shift_px=shift,
         scale=1.0 + breathing * time,
-        level=level if level is not None else (between(rng, 0.05, 0.3) if dim else float(rng.uniform(0.4, 1.15))),
-        electrons=between(rng, 300.0, 3000.0) if dim else between(rng, 2000.0, 30000.0),
+        level=level if level is not None else (between(rng, 0.07, 0.35) if dark else float(rng.uniform(0.4, 1.15))),
+        electrons=between(rng, 400.0, 4000.0) if dark else between(rng, 2000.0, 30000.0),
         read_noise_e=between(rng, 1.5, 12.0),
         offset=float(rng.choice([0.0, rng.uniform(0.0, 0.06)])),
-        veil=float(rng.uniform(0.0, 0.25)),
+        veil=float(rng.uniform(0.02, 0.25)),
         gamma=between(rng, 0.6, 1.6) if chance(rng, 0.4) else 1.0,
         stretch=chance(rng, 0.15),
         jpeg=int(rng.choice([0, int(rng.integers(30, 75)), int(rng.integers(75, 99))], p=[0.55, 0.15, 0.3])),
-        faults=_faults(shape, rng) if chance(rng, 0.12) else None,
+        faults=_faults(shape, rng) if chance(rng, 0.08) else None,
+    )
+
+
+def _laboratory(shape: Shape, n: int, level: float, rng: np.random.Generator) -> CameraConditions:
+    return CameraConditions(
+        field=np.ones(shape, dtype=np.float32),
+        light=np.ones(n, dtype=np.float32),
+        tilt=np.zeros((n, 2), dtype=np.float32),
+        shift_px=np.zeros((n, 2)),
+        scale=np.ones(n),
+        level=level,
+        electrons=between(rng, 3e3, 1e5),
+        read_noise_e=1.0,
+        offset=0.0,
+        veil=0.0,
+        gamma=1.0,
+        stretch=False,
+        jpeg=0,
+        faults=None,
     )
 
 

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 
 from models.training.fields import (
-    FINE,
     FloatImage,
     Shape,
     between,
@@ -16,7 +15,7 @@ from models.training.fields import (
     soft,
     turned,
 )
-from models.training.relief import Relief, burr, pocket, text, unit
+from models.training.relief import Relief, burr, pocket, roughness, text, unit
 
 
 def gravure(shape: Shape, rng: np.random.Generator) -> Relief:
@@ -50,19 +49,18 @@ def anilox(shape: Shape, rng: np.random.Generator) -> Relief:
     y, x = turned(shape, rng)
     x = x * np.float32(1.0 if chance(rng, 0.7) else rng.uniform(0.4, 0.9))  # stretched cells
     if chance(rng, 0.7):
-        inside = _hexagon(y, x, np.float32(pitch_px))
+        inside = hexagon(y, x, np.float32(pitch_px))
     else:
         fold = [np.abs(np.mod(axis, np.float32(pitch_px)) - np.float32(pitch_px / 2)) for axis in (y, x)]
         inside = np.float32(pitch_px / 2) - np.maximum(*fold)
     wall_px = rng.uniform(0.03, 0.25) * pitch_px
     inward = np.clip((inside - np.float32(wall_px / 2)) / np.float32(pitch_px / 2 - wall_px / 2), 0.0, 1.0)
     depth = np.sin(inward * np.float32(np.pi / 2)) ** np.float32(rng.uniform(0.6, 2.0))
-    rough = rng.uniform(0.0, 0.06) * grains(shape, rng, between(rng, 0.7, 4.0))
-    height = soft(-depth, rng.uniform(0.4, 1.5)) + np.asarray(rough, dtype=np.float32)
+    height = soft(-depth, max(rng.uniform(0.01, 0.08) * pitch_px, 0.4)) + roughness(shape, rng, 0.06)
     return Relief(height, smooth_step((wall_px / 2 - inside) / 2.0 + 0.5), engraved=chance(rng, 0.5))
 
 
-def _hexagon(y: FloatImage, x: FloatImage, pitch_px: np.float32) -> FloatImage:
+def hexagon(y: FloatImage, x: FloatImage, pitch_px: np.float32) -> FloatImage:
     """Distance to the nearest wall of a honeycomb."""
     nearest = np.full(y.shape, np.inf, dtype=np.float32)
     inside = np.zeros(y.shape, dtype=np.float32)
@@ -152,11 +150,10 @@ def scratched(shape: Shape, rng: np.random.Generator) -> Relief:
         thrown = depth * np.float32(rng.uniform(0.0, 0.35)) * np.exp(-(((away - 1.4 * half_px) / (0.4 * half_px)) ** 2))
         height = np.minimum(height, -groove) + thrown
         drawn_depth = max(drawn_depth, float(depth))
-    height += np.float32(rng.uniform(0.0, 0.1)) * grains(shape, rng, between(rng, 1.0, 30.0))
+    height += roughness(shape, rng, 0.1)
     height = soft(height, 0.5)
     return Relief(height, smooth_step(1.0 + (height + 0.1) / 0.1), engraved=chance(rng, 0.5))
 
 
 ENGRAVED = (gravure, anilox, cell, cell, characters, lines, scratched)
 """Families of the hard kind; single cells count twice."""
-assert FINE >= 2

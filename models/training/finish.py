@@ -78,41 +78,40 @@ def spots(shape: Shape, rng: np.random.Generator) -> FloatImage:
     return np.asarray(1.0 - less, dtype=np.float32)
 
 
-LAND: tuple[Callable[[Shape, np.random.Generator], FloatImage], ...] = (
-    ground_land,
-    ground_land,
-    polished,
-    brushed,
-    cut,
-)
-FLOOR: tuple[Callable[[Shape, np.random.Generator], FloatImage], ...] = (cut, cut, speckled, stone, brushed)
-ANY: tuple[Callable[[Shape, np.random.Generator], FloatImage], ...] = (
-    *(cut, stone, stone, pattern, pattern, speckled),
-    *(brushed, ground_land, polished),
-)
+Finish = Callable[[Shape, np.random.Generator], FloatImage]
+LAND: tuple[Finish, ...] = (ground_land, ground_land, polished, brushed, cut)
+FLOOR: tuple[Finish, ...] = (cut, cut, speckled, stone, brushed)
+STRONG: tuple[Finish, ...] = (cut, stone, pattern, speckled)
+"""With something to focus on everywhere."""
+ANY: tuple[Finish, ...] = (*STRONG, stone, pattern, brushed, ground_land, polished)
 
 
-def _pick(
-    kinds: tuple[Callable[[Shape, np.random.Generator], FloatImage], ...], shape: Shape, rng: np.random.Generator
-) -> FloatImage:
-    return kinds[int(rng.integers(len(kinds)))](shape, rng)
+def one_of(finishes: tuple[Finish, ...], shape: Shape, rng: np.random.Generator) -> FloatImage:
+    """Any of these finishes."""
+    return finishes[int(rng.integers(len(finishes)))](shape, rng)
 
 
-def reflectance(relief: Relief, rng: np.random.Generator) -> FloatImage:
-    """Reflectance of a relief: its land and what lies lower are finished differently."""
+def reflectance(relief: Relief, finishes: tuple[Finish, ...], rng: np.random.Generator) -> FloatImage:
+    """Reflectance of a relief: its land and what lies lower are finished differently.
+
+    Engraved metal has finishes of its own, all else one or two of ``finishes``.
+    """
     shape = (relief.height.shape[0], relief.height.shape[1])
     if relief.engraved:
-        land = rng.uniform(0.6, 1.0) * _pick(LAND, shape, rng)
-        lower = between(rng, 0.15, 1.0) * _pick(FLOOR, shape, rng)
+        land = rng.uniform(0.6, 1.0) * one_of(LAND, shape, rng)
+        lower = between(rng, 0.15, 1.0) * one_of(FLOOR, shape, rng)
     else:
-        land = between(rng, 0.15, 1.0) * _pick(ANY, shape, rng)
+        land = between(rng, 0.15, 1.0) * one_of(finishes, shape, rng)
         lower = land
         if chance(rng, 0.5) and float(np.ptp(relief.land)) > 0.5:
-            lower = between(rng, 0.1, 1.0) * _pick(ANY, shape, rng)
+            lower = between(rng, 0.1, 1.0) * one_of(finishes, shape, rng)
     field = np.asarray(lower + (land - lower) * relief.land, dtype=np.float32)
+    if chance(rng, 0.8):  # few surfaces show nothing at all
+        faint = np.float32(between(rng, 0.01, 0.08))
+        field *= np.exp(faint * grains(shape, rng, between(rng, 0.3, 1.2)))
     if chance(rng, 0.3):  # stains
         field *= np.exp(np.float32(rng.uniform(0.05, 0.5)) * fractal(shape, rng, 1.8))
-    if chance(rng, 0.12):  # a part without any texture, or a nearly black one
+    if chance(rng, 0.12) and finishes is ANY:  # a part without any texture, or a nearly black one
         field = _calm(field, shape, rng)
     return np.asarray(np.clip(field, 0.004, 12.0), dtype=np.float32)
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from models.training.engraved import _hexagon as hexagon
+from models.training.engraved import hexagon
 from models.training.fields import (
     FloatImage,
     Shape,
@@ -19,7 +19,7 @@ from models.training.fields import (
     streaks,
     turned,
 )
-from models.training.relief import Relief, Standing, unit
+from models.training.relief import Relief, roughness, unit
 
 
 def _everywhere(height: FloatImage) -> Relief:
@@ -54,7 +54,7 @@ def etched(shape: Shape, rng: np.random.Generator) -> Relief:
     if chance(rng, 0.6):
         field = fractal(shape, rng, rng.uniform(1.2, 2.5), between(rng, 15.0, 120.0))
         level = smooth_step((field - rng.uniform(-0.7, 0.7)) * np.float32(between(rng, 1.0, 20.0)) + 0.5)
-        rough = np.float32(rng.uniform(0.01, 0.15)) * grains(shape, rng, between(rng, 0.7, 5.0))
+        rough = roughness(shape, rng, 0.15)
         return Relief(soft(level, 0.6) + rough * (1.0 - level), level, engraved=chance(rng, 0.5))
     height = np.zeros(shape, dtype=np.float32)
     y, x = grid(shape)
@@ -67,11 +67,11 @@ def etched(shape: Shape, rng: np.random.Generator) -> Relief:
 
 def rock(shape: Shape, rng: np.random.Generator) -> Relief:
     """Broken ground: a fractal, smooth to very rough, at times with ridges or facets."""
-    field = fractal(shape, rng, rng.uniform(1.3, 3.2), between(rng, 40.0, 400.0))
+    field = fractal(shape, rng, rng.uniform(1.6, 3.2), between(rng, 40.0, 400.0))
     if chance(rng, 0.25):
         field = -np.abs(field)
     if chance(rng, 0.2):
-        field = np.maximum(field, 0.7 * fractal(shape, rng, rng.uniform(1.5, 2.5)))
+        field = np.maximum(field, 0.7 * fractal(shape, rng, rng.uniform(1.8, 2.5)))
     return _everywhere(field)
 
 
@@ -95,11 +95,11 @@ def steps(shape: Shape, rng: np.random.Generator) -> Relief:
         stair = np.floor(x / pitch) + smooth_step((np.mod(x, pitch) - pitch / 2) / np.float32(wall_px) + 0.5)
         levels = rng.uniform(0.0, 1.0, 64).astype(np.float32)
         if chance(rng, 0.4):
-            levels = np.arange(64, dtype=np.float32) / 64
+            levels = np.linspace(0.0, 1.0, 64, dtype=np.float32)
         if chance(rng, 0.3):
             levels = np.mod(np.arange(64, dtype=np.float32), 2.0)
-        height = np.interp(np.mod(stair, 63), np.arange(64), levels).astype(np.float32)
-        return _everywhere(soft(height, rng.uniform(0.2, 1.0)))
+        stairs = np.interp(np.mod(stair, 63), np.arange(64), levels).astype(np.float32)
+        return _everywhere(soft(stairs, rng.uniform(0.2, 1.0)))
     height = np.full(shape, 0.0, dtype=np.float32)
     for _chip in range(int(rng.integers(2, 9))):
         drawn = blank(shape)
@@ -108,8 +108,8 @@ def steps(shape: Shape, rng: np.random.Generator) -> Relief:
         cv2.fillConvexPoly(drawn, hull, 1)
         share = smooth_step(inside_px(drawn) / np.float32(wall_px) + 0.5)
         _y, x = turned(shape, rng)
-        plane = rng.uniform(0.0, 1.0) + rng.normal(0.0, 0.1) * x / np.float32(max(shape))
-        height = np.asarray(height + (plane - height) * share, dtype=np.float32)
+        top = rng.uniform(0.0, 1.0) + rng.normal(0.0, 0.1) * x / np.float32(max(shape))
+        height = (height + (np.asarray(top) - height) * share).astype(np.float32)
     return _everywhere(soft(height, rng.uniform(0.2, 1.0)))
 
 
@@ -163,28 +163,9 @@ def board(shape: Shape, rng: np.random.Generator) -> Relief:
     return Relief(soft(np.asarray(height, dtype=np.float32), 0.6), np.asarray(bright, dtype=np.float32))
 
 
-def fibres(shape: Shape, rng: np.random.Generator) -> list[Standing]:
-    """Threads and specks of dust that lie on or above the relief."""
-    things = []
-    drawn, height = blank(shape), np.zeros(shape, dtype=np.float32)
-    for _fibre in range(int(rng.integers(1, 4))):
-        points = np.cumsum(rng.normal(0.0, 0.12, (12, 2)), axis=0) + rng.uniform(0.0, 1.0, 2)
-        points = points + np.linspace(0.0, rng.normal(0.0, 1.0), 12)[:, None]
-        curve = cv2.resize(points.astype(np.float32), (2, 120), interpolation=cv2.INTER_CUBIC)
-        thick = int(between(rng, 3.0, 24.0))
-        cv2.polylines(drawn, [(curve * drawn.shape[::-1]).astype(np.int32)], False, 1, thick, cv2.LINE_8)
-    for _speck in range(int(rng.poisson(3.0))):
-        center = tuple(int(p) for p in rng.uniform(0.0, 1.0, 2) * drawn.shape[::-1])
-        axes = (int(between(rng, 2, 16)), int(between(rng, 2, 16)))
-        cv2.ellipse(drawn, center, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-    inside = inside_px(drawn)
-    thick_px = max(float(inside.max()), 1.0)
-    height += np.float32(rng.uniform(0.3, 1.2)) + np.float32(rng.uniform(0.0, 0.3)) * grains(shape, rng, 40.0)
-    round_ = np.sqrt(np.clip(inside / np.float32(thick_px), 0.0, 1.0))
-    height += np.float32(rng.uniform(0.0, 0.1)) * round_
-    cover = np.clip(inside + 0.5, 0.0, 1.0)
-    things.append(Standing(height, np.asarray(cover, dtype=np.float32), float(rng.uniform(0.05, 1.2))))
-    return things
+def plane(shape: Shape, rng: np.random.Generator) -> Relief:
+    """Level, before the form that every relief gets."""
+    return _everywhere(np.float32(0.001) * grains(shape, rng, 30.0))
 
 
 GROUND = (machined, abraded, etched, rock, rock, swell, steps, balls, lenses, board)

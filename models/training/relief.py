@@ -23,15 +23,6 @@ class Relief:
     engraved: bool = False
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A thing before the relief: its ``height`` (in the scale of the relief, may be outside 0..1) and ``cover``."""
-
-    height: FloatImage
-    cover: FloatImage
-    brightness: float
-
-
 def unit(height: FloatImage) -> FloatImage:
     """Stretched to 0..1."""
     low, high = float(height.min()), float(height.max())
@@ -57,8 +48,7 @@ def pocket(inside: FloatImage, rng: np.random.Generator, floor_px: float) -> Rel
         depth = share * np.clip(t * 2.0, 0.0, 1.0) + (1.0 - share) * np.clip((t - 0.8) * 4.0, 0.0, 1.0)
     floor = smooth_step((t - 0.9) * 3.0)
     if chance(rng, 0.7):
-        rough = float(rng.uniform(0.0, 0.12))
-        depth = depth - floor * np.float32(rough) * grains(inside.shape, rng, between(rng, 0.8, 12.0))
+        depth = depth - floor * roughness(inside.shape, rng, 0.08)
     if chance(rng, 0.3):  # a floor that is not flat
         depth = depth * (1.0 + np.float32(rng.uniform(-0.3, 0.3)) * floor * grains(inside.shape, rng, 40.0))
     height = soft(-np.asarray(depth, dtype=np.float32), rng.uniform(0.3, 1.5))
@@ -66,6 +56,12 @@ def pocket(inside: FloatImage, rng: np.random.Generator, floor_px: float) -> Rel
     if chance(rng, 0.4):
         height = height + burr(inside, rng)
     return Relief(height, land, engraved=True)
+
+
+def roughness(shape: Shape, rng: np.random.Generator, most: float) -> FloatImage:
+    """Uneven by up to ``most`` of the depth; finer grains are lower, as they are in nature."""
+    grain_px = between(rng, 0.8, 15.0)
+    return np.float32(rng.uniform(0.0, most) * min(1.0, grain_px / 10.0)) * grains(shape, rng, grain_px)
 
 
 def burr(inside: FloatImage, rng: np.random.Generator) -> FloatImage:

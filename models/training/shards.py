@@ -5,25 +5,22 @@
 stream and the number of its first scene.
 """
 
-import concurrent.futures
 import contextlib
-import multiprocessing
-import signal
 import threading
 import zipfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.atomic import check_space, replacing
-from models.errors import Cancelled, InputError, OutputError
+from models.errors import InputError
 from models.language import _
 from models.training.generator import random_scene
+from models.training.processes import each_done, make_folder
 from models.training.scene import Scene
 
 SCENES_PER_SHARD = 16
@@ -31,7 +28,6 @@ STREAM = 0
 """First word of every seed of a shard; the fixed splits use another one."""
 
 Progress = Callable[[int, int], None]
-Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def write_shards(
     folder holds shards of another plan, OutputError where it cannot be written, Cancelled when cancelled:
     whole shards stay.
     """
-    _make_folder(plan.folder)
+    make_folder(plan.folder)
     missing = [shard for shard in range(plan.shard_count) if not _is_there(plan, shard)]
     check_space(plan.path(0), len(missing) * plan.shard_bytes)
     done = plan.count - sum(plan.scenes_in(shard) for shard in missing)
@@ -83,36 +79,6 @@ def write_shards(
     return rendered
 
 
-def each_done(
-    do: Callable[[Work], None], works: list[Work], jobs: int, cancel: threading.Event | None = None
-) -> Generator[Work, None, None]:
-    """``do`` every work in up to ``jobs`` processes and yield it when it is done, in any order.
-
-    Raises Cancelled when cancelled; works that have begun are then dropped, not finished.
-    """
-    if jobs <= 1 or len(works) <= 1:
-        cv2.setNumThreads(1)
-        for work in works:
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-            do(work)
-            yield work
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(min(jobs, len(works)), context, initializer=_prepare_process)
-    try:
-        waiting = {pool.submit(do, work): work for work in works}
-        while waiting:
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-            done, _rest = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
-            for future in done:
-                future.result()
-                yield waiting.pop(future)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def read_shard(path: str | Path) -> dict[str, NDArray[Any]]:
     """The arrays of one shard by name. Raises InputError where it is missing, damaged or no shard."""
     try:
@@ -121,21 +87,6 @@ def read_shard(path: str | Path) -> dict[str, NDArray[Any]]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             _("Cannot read {path}: it is no file of training scenes, or damaged.").format(path=path)
-        ) from error
-
-
-def _prepare_process() -> None:
-    """Ctrl-C belongs to the parent, which knows what to keep; one thread each, or they fight for the cores."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            _("Cannot make the folder {folder}: {reason}.").format(folder=folder, reason=error)
         ) from error
 
 
