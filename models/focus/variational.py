@@ -1,4 +1,4 @@
-"""Variational depth from focus (Moeller, Benning, Schoenlieb and Cremers, IEEE TIP 24 (2015) 5369; arXiv 1408.0173).
+"""Variational depth from focus (Moeller, Benning, Schoenlieb and Cremers, IEEE TIP 2015, arXiv 1408.0173).
 
 The height map u makes least  fidelity * sum c(x, u(x)) + sum |grad u|,  where c(x, z) is the negative focus curve
 of pixel x: smooth, but not convex; the total variation keeps steps and flattens noise. Linearised ADMM with d in
