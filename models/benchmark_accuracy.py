@@ -9,34 +9,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.benchmark import Accuracy
 from models.errors import InputError
 from models.evaluate import compare, figures, mean_figures
 from models.focal_stack import FocalStack
-from models.hdf5 import open_sample
 from models.height_map import HeightMap
 from models.language import _
 from models.methods import METHODS, ReconstructionOptions
 from models.networks.registry import NETWORKS
 from models.reconstruct import reconstruct
-from models.schema import read_json
-from models.storage import SAMPLE_SUFFIXES, open_stack
+from models.storage import SAMPLE_SUFFIXES
 from models.training.datasets import DataSet, open_data_set, stack_files
 from models.training.datasets.data_set import Entry
 from models.training.scene import Scene
+from models.training.splits import read_scene
 
 _DEFAULTS = ReconstructionOptions()
 _NO_WEIGHTS: Mapping[str, Path] = {}
-
-
-@dataclass(frozen=True)
-class Found:
-    """A height map, and where the method states one, half the width of the 68 % interval (H, W)."""
-
-    height_map: HeightMap
-    spread_um: NDArray[np.float32] | None = None
+_NORMAL_95 = np.float32(1.96)
+"""A network's own doubt, not calibrated, is taken for the standard deviation of a normal distribution."""
 
 
 Report = Callable[[int, int], None]
@@ -47,7 +39,7 @@ class Candidate:
     """A method or network, ready to run; it reports (frames done, frames in all), a network nothing."""
 
     name: str
-    run: Callable[[FocalStack, Report], Found]
+    run: Callable[[FocalStack, Report], HeightMap]
     weights_sha256: str | None = None
 
 
@@ -69,15 +61,16 @@ class SceneScore:
 def find_candidate(
     name: str, options: ReconstructionOptions = _DEFAULTS, weights: Mapping[str, Path] = _NO_WEIGHTS
 ) -> Candidate:
-    """The network or method called ``name``. ``options`` concern methods; ``weights`` are files by network.
+    """The method or network called ``name``. ``options`` concern methods; ``weights`` are files by network.
 
-    Raises InputError where there is none of this name or its weights are missing or do not fit.
+    What is both runs as the program runs it, unless weights are given for it. Raises InputError where there is none
+    of this name or its weights are missing or do not fit.
     """
+    if name in METHODS and name not in weights:
+        chosen = options.model_copy(update={"method": name})
+        return Candidate(name, lambda stack, report: reconstruct(stack, chosen, progress=report))
     if name in NETWORKS:
         return _network(name, weights.get(name))
-    if name in METHODS:
-        chosen = options.model_copy(update={"method": name})
-        return Candidate(name, lambda stack, report: Found(reconstruct(stack, chosen, progress=report)))
     raise InputError(
         _("There is no method or network called '{name}'. Methods: {methods}. Networks: {networks}.").format(
             name=name, methods=", ".join(METHODS), networks=", ".join(NETWORKS)
@@ -110,16 +103,15 @@ def find_weights(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def labelled_scenes(path: Path) -> DataSet:
-    """The scenes of ``path`` with known heights: a sample file, a folder of them, or a data set of other people.
+    """The scenes of ``path``: a sample file, a folder of them (:mod:`models.training.splits`), or a data set.
 
-    In a sample file ``/label/height_um`` is the truth, the entry ``kind`` of the stack's metadata the kind of scene.
     Raises InputError where there are none; reading a scene raises it where its file holds no truth.
     """
     is_sample = path.suffix.lower() in SAMPLE_SUFFIXES and path.is_file() and stack_files.detect(path) is None
-    files = [path] if is_sample else sorted(f for s in SAMPLE_SUFFIXES for f in path.glob(f"*{s}"))
+    files = [path] if is_sample else sorted(f for s in SAMPLE_SUFFIXES for f in path.glob(f"[!.]*{s}"))
     if not files:
         return open_data_set(path)
-    return DataSet(path, "", [Entry(file.stem, "", partial(_labelled_scene, file)) for file in files])
+    return DataSet(path, "", [Entry(file.stem, "", partial(read_scene, file)) for file in files])
 
 
 def in_memory(scene: Scene) -> Scene:
@@ -134,12 +126,7 @@ def score(scene: Scene, candidate: Candidate, *, confidence_above: float = 0.0) 
     found = candidate.run(scene.stack, _ignore)
     seconds = time.perf_counter() - start
     comparison = compare(
-        found.height_map,
-        scene.height_um,
-        step_um=scene.stack.step_um,
-        confidence_above=confidence_above,
-        z_um=scene.stack.z_um,
-        spread_um=found.spread_um,
+        found, scene.height_um, step_um=scene.stack.step_um, confidence_above=confidence_above, z_um=scene.stack.z_um
     )
     return SceneScore(scene.name, scene.kind, candidate.name, seconds, figures(comparison))
 
@@ -186,33 +173,18 @@ def _network(name: str, weights: Path | None) -> Candidate:
     network, channels = load_network(name, weights), NETWORKS[name].channels
     file = weights or default_weights(name)
 
-    def run(stack: FocalStack, report: Report) -> Found:
+    def run(stack: FocalStack, report: Report) -> HeightMap:
         found = infer(network, stack, channels=channels)
         shape = found.height_um.shape
-        height_map = HeightMap(
+        return HeightMap(
             found.height_um,
             np.ones(shape, np.float32),
             np.zeros(shape, np.uint8),
             pixel_um=stack.pixel_um,
             z_unit=stack.z_unit,
             method=name,
+            interval68_um=found.spread_um,
+            interval95_um=None if found.spread_um is None else _NORMAL_95 * found.spread_um,
         )
-        return Found(height_map, found.spread_um)
 
     return Candidate(name, run, None if file is None else hashlib.sha256(file.read_bytes()).hexdigest())
-
-
-def _labelled_scene(file: Path) -> Scene:
-    stack = open_stack(file)
-    with open_sample(file) as sample:
-        if "label/height_um" not in sample:
-            raise InputError(_("{path} holds no known heights (/label/height_um).").format(path=file))
-        truth = np.asarray(sample["label/height_um"][:], np.float32)
-        kind = str(read_json(sample["stack"], "metadata").get("kind", ""))
-    if truth.shape != stack.image_shape:
-        raise InputError(
-            _("{path}: the known heights have {a} pixels, the frames {b}.").format(
-                path=file, a=" x ".join(map(str, truth.shape)), b=" x ".join(map(str, stack.image_shape))
-            )
-        )
-    return Scene(file.stem, kind, stack, truth)

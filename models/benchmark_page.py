@@ -55,7 +55,8 @@ _ABOUT_ACCURACY = """\
 Errors are in steps between two frames, means over the scenes; every pixel with a known height counts. Depth, for
 AbsRel, SqRel and δ, is counted from one step below the lowest frame. Bumpiness is the curvature of the error with the
 height of the stack as unit of length, from 0 to 5. *In 68 %* and *in 95 %*: how often the truth lies in the interval
-that the method states; honest is 68 % and 95 %. Seconds are the median per scene.
+that the method states; honest is 68 % and 95 %. A network without calibration states its own doubt as a standard
+deviation. Seconds are the median per scene.
 """
 _ABOUT_TIME = """\
 All rows of a table took turns within one process; medians of {rounds} rounds after one to warm up. Ratios are to the

@@ -20,8 +20,6 @@ Image = NDArray[np.float64]
 
 STEEPEST_BUMP = 0.05
 """Curvature of the error at which a bump counts in full, as in the 4D Light Field benchmark."""
-WIDER_95 = 1.96
-"""A 95 % interval against a 68 % one where the error is normally distributed."""
 _NAN = float("nan")
 _NO_RELATIVE = (_NAN, _NAN, (_NAN, _NAN, _NAN))
 
@@ -31,7 +29,7 @@ class Comparison:
     """Errors are height minus truth, in micrometres (or frames, where the map counts frames).
 
     They are taken over ``count`` pixels: those with a height, a truth and enough confidence. Without any,
-    every error is NaN. So is what needs focus positions or intervals that were not given.
+    every error is NaN. So is what needs focus positions that were not given, or intervals that the map does not state.
     """
 
     mean_absolute_um: float
@@ -81,14 +79,12 @@ def compare(
     step_um: float,
     confidence_above: float = 0.0,
     z_um: NDArray[np.floating] | None = None,
-    spread_um: NDArray[np.floating] | None = None,
 ) -> Comparison:
     """Compare with the ``truth`` (H, W) in the unit of the map, NaN where it is not known.
 
     ``step_um`` is the distance between the frames. Only pixels with a confidence of at least
     ``confidence_above`` count; 0 takes all. ``z_um`` (N,), the focus positions in any order, allow relative errors
-    and bumpiness; ``spread_um`` (H, W), half the width of the stated 68 % interval, how honest that is, and
-    1.96 times as wide the 95 % interval. Raises InputError where the shapes differ or the step is no positive number.
+    and bumpiness. Raises InputError where the shapes differ or the step is no positive number.
     """
     if truth.shape != height_map.shape:
         raise InputError(
@@ -111,7 +107,6 @@ def compare(
     if z_um is not None:
         relative = _relative_errors(truth[used], error, float(np.min(z_um)), step_um)
         bumps = bumpiness(errors / float(np.ptp(z_um)))
-    inside_68, inside_95 = (_NAN, _NAN) if spread_um is None else _inside(size, spread_um[used])
     return Comparison(
         mean_absolute_um=float(size.mean()),
         root_mean_square_um=float(np.sqrt(np.mean(error**2))),
@@ -125,8 +120,8 @@ def compare(
         square_relative_um=relative[1],
         within=relative[2],
         bumpiness=bumps,
-        inside_68=inside_68,
-        inside_95=inside_95,
+        inside_68=_inside(size, height_map.interval68_um, used),
+        inside_95=_inside(size, height_map.interval95_um, used),
     )
 
 
@@ -201,13 +196,12 @@ def _relative_errors(
     return float(np.mean(np.abs(error) / depth)), float(np.mean(error**2 / depth)), (first, second, third)
 
 
-def _inside(size: Image, spread: NDArray[np.floating]) -> tuple[float, float]:
-    """Parts of the errors within the 68 % and the 95 % intervals; pixels without an interval are left out."""
-    stated = np.isfinite(spread)
-    if not stated.any():
-        return _NAN, _NAN
-    size, spread = size[stated], spread[stated]
-    return float(np.mean(size <= spread)), float(np.mean(size <= WIDER_95 * spread))
+def _inside(size: Image, half_width: NDArray[np.float32] | None, used: NDArray[np.bool_]) -> float:
+    """Part of the errors ``size`` (P,) of the ``used`` pixels (H, W) within their intervals; NaN without any."""
+    if half_width is None:
+        return _NAN
+    stated = np.isfinite(half_width[used])
+    return float(np.mean((size <= half_width[used])[stated])) if stated.any() else _NAN
 
 
 def _slopes(image: Image) -> tuple[Image, Image]:

@@ -32,7 +32,9 @@ class HeightMap:
 
     ``height_um``: NaN where missing. ``confidence``: (H, W) float32, 0 to 1. ``flags``: (H, W) uint8 of
     :class:`Flag`. ``all_in_focus``: (H, W[, 3]) in the camera's dtype, or None. ``z_unit`` "frame" and
-    ``pixel_um`` None say that a scale is unknown. ``parameters`` and ``provenance`` are plain JSON values:
+    ``pixel_um`` None say that a scale is unknown. ``interval68_um``, ``interval95_um``: (H, W) float32, half the width
+    of the interval around the height that holds the true one with 68 % and 95 % probability, or None where the method
+    states none. ``parameters`` and ``provenance`` are plain JSON values:
     how the map was made, and from what (file, SHA-256, device).
     """
 
@@ -45,6 +47,8 @@ class HeightMap:
     method: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    interval68_um: NDArray[np.float32] | None = None
+    interval95_um: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         shape = self.height_um.shape
@@ -52,6 +56,9 @@ class HeightMap:
             raise ValueError(
                 f"height {shape}, confidence {self.confidence.shape} and flags {self.flags.shape} must be one (H, W)"
             )
+        for interval in (self.interval68_um, self.interval95_um):
+            if interval is not None and interval.shape != shape:
+                raise ValueError(f"interval {interval.shape} does not fit the map {shape}")
         if self.all_in_focus is not None and self.all_in_focus.shape[:2] != shape:
             raise ValueError(f"all-in-focus image {self.all_in_focus.shape} does not fit the map {shape}")
 

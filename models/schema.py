@@ -25,6 +25,8 @@ STRUCTURE_BYTES = 1 << 20
 
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """Built into every HDF5; without the byte shuffle camera noise does not compress at all."""
+OPTIONAL_IMAGES = ("all_in_focus", "interval68_um", "interval95_um")
+"""What not every reconstruction has."""
 
 
 def software_version() -> str:
@@ -155,8 +157,8 @@ def write_reconstruction(
         "confidence": height_map.confidence,
         "flags": height_map.flags,
     }
-    if height_map.all_in_focus is not None:
-        images["all_in_focus"] = height_map.all_in_focus
+    optional = {name: getattr(height_map, name) for name in OPTIONAL_IMAGES}
+    images |= {name: image for name, image in optional.items() if image is not None}
     for key, image in images.items():
         group.create_dataset(key, data=image, chunks=image.shape, **COMPRESSION)
 
@@ -167,10 +169,10 @@ def read_reconstruction(group: h5py.Group) -> HeightMap:
         height_um=group["height_um"][:],
         confidence=group["confidence"][:],
         flags=group["flags"][:],
-        all_in_focus=group["all_in_focus"][:] if "all_in_focus" in group else None,
         pixel_um=read_pixel_um(group),
         z_unit=read_z_unit(group),
         method=group.attrs["method"],
         parameters=read_json(group, "parameters"),
         provenance=read_json(group, "provenance"),
+        **{name: group[name][:] for name in OPTIONAL_IMAGES if name in group},
     )

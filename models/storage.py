@@ -24,6 +24,7 @@ from models.height_map import HeightMap
 from models.language import _
 from models.schema import (
     COMPRESSION,
+    OPTIONAL_IMAGES,
     STRUCTURE_BYTES,
     create_stack,
     read_json,
@@ -304,5 +305,6 @@ def _stack_bytes(stack: FocalStack) -> int:
 
 
 def _map_bytes(height_map: HeightMap) -> int:
-    images = (height_map.height_um, height_map.confidence, height_map.flags, height_map.all_in_focus)
+    images = [height_map.height_um, height_map.confidence, height_map.flags]
+    images += [getattr(height_map, name) for name in OPTIONAL_IMAGES]
     return sum(image.nbytes for image in images if image is not None)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
-from models.focal_stack import MOST_FRAMES, ZUnit
+from models.focal_stack import ZUnit
 from models.focus.alignment import Aligner
 from models.focus.measures import continue_outside, margin_px, measure_strip, relative_noise, to_grey
 from models.focus.peak import Peaks, PeakSearch
@@ -18,17 +18,12 @@ from models.focus.regularise import regularise
 from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import ReconstructionOptions, find_method
+from models.sweep_checks import check_frame, check_heights, is_saturated
 
 T = TypeVar("T")
 
 ROWS_PER_STRIP = 128
 """Few enough that a strip's working set stays in the processor's cache. The result does not depend on it."""
-
-COARSEST_ROUNDING = 0.1
-"""Height maps are float32: a stack whose heights lie so far from zero that neighbouring numbers are further
-apart than this part of a step is refused. Steps of 0.1 um are good up to 131 mm from zero."""
-LARGEST_HEIGHT, SMALLEST_STEP = 1e9, 1e-6
-"""In um or frames: what lies beyond is a mistake in the unit, and would overflow on the way."""
 
 
 @cache
@@ -93,9 +88,9 @@ class StreamingReconstruction:
         first = frames[0][0] if self._search is None else self._search.all_in_focus
         z_um = list(self._z_um)
         for frame, z in frames:
-            _check_frame(frame, first, len(z_um) + 1)
+            check_frame(frame, first, len(z_um) + 1)
             z_um.append(float(z))
-            _check_heights(z_um)
+            check_heights(z_um)
         search = self._search = self._search or PeakSearch(first.shape, first.dtype)
         method, window, stabilise = self._options.method, self._options.window, self._options.stabilise
         margin = margin_px(method, window)
@@ -125,7 +120,7 @@ class StreamingReconstruction:
         strips = _for_each(lambda rows: search.peaks(rows, z_um, noise), self._strips(search.best.shape[0]))
         peaks = Peaks(*(np.concatenate(parts) for parts in zip(*map(_planes, strips), strict=True)))
         flags = peaks.flags
-        flags[_is_saturated(search.all_in_focus)] |= np.uint8(Flag.SATURATED)
+        flags[is_saturated(search.all_in_focus)] |= np.uint8(Flag.SATURATED)
         return HeightMap(
             peaks.height_um,
             peaks.confidence,
@@ -154,64 +149,5 @@ class StreamingReconstruction:
         return [slice(top, min(top + ROWS_PER_STRIP, height)) for top in range(0, height, ROWS_PER_STRIP)]
 
 
-def _check_frame(frame: NDArray[Any], first: NDArray[Any], number: int) -> None:
-    if frame.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            _("The frame holds {dtype} values; 8- or 16-bit unsigned images are needed.").format(dtype=frame.dtype)
-        )
-    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
-        raise InputError(
-            _("The frame has shape {shape}; it must be grey (H, W) or RGB (H, W, 3).").format(shape=frame.shape)
-        )
-    if frame.size == 0:
-        raise InputError(_("The frames of the stack have no pixels."))
-    if frame.shape != first.shape or frame.dtype != first.dtype:
-        raise InputError(
-            _("Frame {n} is {shape} {dtype}, but the first one was {first} {first_dtype}.").format(
-                n=number, shape=frame.shape, dtype=frame.dtype, first=first.shape, first_dtype=first.dtype
-            )
-        )
-
-
-def _check_heights(z_um: Sequence[float]) -> None:
-    """The last of ``z_um`` must go on in the direction of the others, and float32 must tell it from them."""
-    if len(z_um) > MOST_FRAMES:
-        raise InputError(
-            _("The stack has {n} frames; at most {most} can be used.").format(n=len(z_um), most=MOST_FRAMES)
-        )
-    if not np.isfinite(z_um[-1]):
-        raise InputError(_("The heights of the frames must be finite numbers."))
-    if len(z_um) > 1:
-        whole, last = z_um[-1] - z_um[0], z_um[-1] - z_um[-2]
-        if whole * last <= 0:
-            raise InputError(_("The heights of the frames must run strictly upwards or strictly downwards."))
-        step = abs(whole) / (len(z_um) - 1)
-        farthest = max(abs(z_um[0]), abs(z_um[-1]))
-        if farthest > LARGEST_HEIGHT or step < SMALLEST_STEP:
-            raise InputError(
-                _("Heights up to {z:g} in steps of {step:g} cannot be measured; check their unit.").format(
-                    z=farthest, step=step
-                )
-            )
-        if np.spacing(np.float32(farthest)) > COARSEST_ROUNDING * step:
-            raise InputError(
-                _(
-                    "Heights near {z:g} are too far from zero for steps of {step:g}: rounding would spoil the "
-                    "height map. Count the heights from a place near the sample."
-                ).format(z=farthest, step=step)
-            )
-
-
 def _planes(peaks: Peaks) -> tuple[NDArray[Any], ...]:
     return peaks.height_um, peaks.confidence, peaks.flags
-
-
-def _is_saturated(image: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels (H, W) at full scale: the largest value of the smallest bit depth that holds this image.
-
-    A 16-bit file may come from a 10-, 12- or 14-bit camera, which clips at 1023, 4095 or 16383.
-    """
-    bits = (8,) if image.dtype == np.uint8 else (10, 12, 14, 16)
-    full_scale = next(2**n - 1 for n in bits if image.max() <= 2**n - 1)
-    clipped = image == full_scale
-    return np.asarray(clipped.any(axis=2) if image.ndim == 3 else clipped)

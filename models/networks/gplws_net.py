@@ -9,7 +9,7 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from models.networks.prediction import Prediction, expectation

@@ -16,14 +16,15 @@ from models.focus.measures import to_grey
 from models.language import _
 from models.networks.registry import build, find_network
 from models.networks.reparam import fuse
+from models.sweep_checks import full_scale
 
 
 @dataclass(frozen=True)
 class Inference:
     """What a network says of a stack: ``height_um`` (H, W) float32 in the unit of the stack's ``z_um``.
 
-    ``spread_um`` (H, W) float32: half the width of the 68 % interval, or None. ``weights`` (N, H, W) float32: how much
-    each frame counts, in the order of the stack, or None.
+    ``spread_um`` (H, W) float32: the network's own doubt, not calibrated, or None. ``weights`` (N, H, W) float32: how
+    much each frame counts, in the order of the stack, or None.
     """
 
     height_um: NDArray[np.float32]
@@ -58,12 +59,12 @@ def network_frames(stack: FocalStack, channels: int, *, rising: bool = True) -> 
     A grey stack for a network of three channels takes the memory of one.
     """
     grey = channels == 1 or len(stack.frames.shape) == 3
-    full_scale = np.float32(np.iinfo(stack.frames.dtype).max)
+    scale = np.float32(full_scale(stack.frames[0]))
     pixels = np.empty((len(stack), 1 if grey else 3, *stack.image_shape), np.float32)
     for index in range(len(stack)):
         frame = stack.frames[index]
         to = pixels[index if rising else -1 - index]
-        np.divide(to_grey(frame)[None] if grey else frame.transpose(2, 0, 1), full_scale, out=to)
+        np.divide(to_grey(frame)[None] if grey else frame.transpose(2, 0, 1), scale, out=to)
     return torch.from_numpy(pixels).expand(-1, channels, -1, -1)
 
 

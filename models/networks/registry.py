@@ -36,17 +36,95 @@ class NetworkSpec:
 
 _PAPER = "Yan et al., Journal of Software 34 (2023)"
 
+_PUBLISHED = "models.networks.gplws_net"
+_COMPACT = "models.networks.gplws_compact"
+_DFV = "Yang et al., CVPR 2022"
+
+
+def _published(name: str, title: str, role: str, parameters: int, **arguments: Any) -> NetworkSpec:
+    return NetworkSpec(
+        name, title, _PAPER, role, _PUBLISHED, "GplwsNet", arguments, multiple=8, published_parameters=parameters
+    )
+
+
+def _own(name: str, title: str, **arguments: Any) -> NetworkSpec:
+    return NetworkSpec(
+        name,
+        title,
+        f"Reliefscope, after {_PAPER}",
+        "own",
+        _COMPACT,
+        "CompactGplwsNet",
+        arguments,
+        channels=1,
+        multiple=16,
+    )
+
+
+def _peer(
+    name: str, title: str, source: str, file: str, builder: str, parameters: int, **arguments: Any
+) -> NetworkSpec:
+    return NetworkSpec(
+        name, title, source, "peer", f"models.networks.{file}", builder, arguments, published_parameters=parameters
+    )
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     n.name: n
     for n in (
-        NetworkSpec(
-            "gplws-net-2023",
-            N_("GPLWS-Net as published"),
-            _PAPER,
-            "published",
-            "models.networks.gplws_net",
-            "GplwsNet",
-            published_parameters=540_273,
+        _own(
+            "gplws-net",
+            N_("GPLWS-Net, accurate"),
+            filters=32,
+            widths=(24, 48, 96),
+            groups=(24, 4, 4),
+            modules_down=(1, 2, 4),
+            modules_up=(2, 2),
+        ),
+        _own(
+            "gplws-net-live",
+            N_("GPLWS-Net, live"),
+            filters=24,
+            widths=(16, 32, 64),
+            groups=(16, 4, 4),
+            modules_down=(1, 1, 2),
+            modules_up=(1, 1),
+        ),
+        _published("gplws-net-2023", N_("GPLWS-Net as published"), "published", 540_273),
+        _published("gplws-net-2023-concat", N_("concatenation links"), "ablation", 546_321, links="concat"),
+        _published("gplws-net-2023-single", N_("no re-parameterization"), "ablation", 540_936, reparameterized=False),
+        _published("gplws-net-2023-plain", N_("plain convolution"), "ablation", 754_020, convolution="plain"),
+        _published(
+            "gplws-net-2023-depthwise", N_("depthwise convolution"), "ablation", 106_344, convolution="depthwise"
+        ),
+        _published(
+            "gplws-net-2023-concat-plain",
+            N_("concatenation links, plain convolution"),
+            "ablation",
+            1_213_872,
+            links="concat",
+            convolution="plain",
+        ),
+        _published(
+            "gplws-net-2023-concat-depthwise",
+            N_("concatenation links, depthwise convolution"),
+            "ablation",
+            200_400,
+            links="concat",
+            convolution="depthwise",
+        ),
+        _peer("ddff", "DDFF", "Hazirbas et al., ACCV 2018", "ddff", "Ddff", 39_790_343, frames=5),
+        _peer("defocus-net", "DefocusNet", "Maximov et al., CVPR 2020", "defocus_net", "DefocusNet", 3_729_042),
+        _peer("aif-depth-net", "AiFDepthNet", "Wang et al., ICCV 2021", "aif_depth_net", "AifDepthNet", 16_533_873),
+        _peer("fvnet", "FVNet", _DFV, "fvnet", "FvNet", 19_501_484),
+        _peer("dfvnet", "DFVNet", _DFV, "fvnet", "FvNet", 19_501_484, differential=True),
+        _peer(
+            "dff-in-the-wild",
+            "DFF in the wild",
+            "Won and Jeon, ECCV 2022",
+            "dff_in_the_wild",
+            "DffInTheWild",
+            4_038_832,
         ),
     )
 }
@@ -71,5 +149,5 @@ def build(name: str) -> "nn.Module":
 
 
 def parameter_count(network: "nn.Module") -> int:
-    """All trainable numbers."""
+    """All its parameters, also those that the source counts but never trains."""
     return sum(p.numel() for p in network.parameters())

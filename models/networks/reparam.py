@@ -15,7 +15,9 @@ class ReparameterizedConv3d(nn.Module):
         super().__init__()
         size = (kernel,) * 3 if isinstance(kernel, int) else kernel
         self.kernel, self.groups = size, groups
-        self.wide = nn.Conv3d(channels, channels, size, padding=tuple(k // 2 for k in size), groups=groups, bias=False)
+        self.wide = nn.Conv3d(
+            channels, channels, size, padding=(size[0] // 2, size[1] // 2, size[2] // 2), groups=groups, bias=False
+        )
         self.wide_norm = nn.BatchNorm3d(channels)
         self.point = nn.Conv3d(channels, channels, 1, groups=groups, bias=False)
         self.point_norm = nn.BatchNorm3d(channels)
@@ -29,7 +31,7 @@ class ReparameterizedConv3d(nn.Module):
     def fuse(self) -> nn.Conv3d:
         """One convolution with the same output, for the statistics gathered so far."""
         channels, share = self.wide.out_channels, self.wide.in_channels // self.groups
-        middle = tuple(k // 2 for k in self.kernel)
+        middle = (self.kernel[0] // 2, self.kernel[1] // 2, self.kernel[2] // 2)
         identity = torch.zeros(channels, share, 1, 1, 1, device=self.wide.weight.device)
         identity[torch.arange(channels), torch.arange(channels) % share] = 1.0
         kernel, bias = _with_norm(self.wide.weight, self.wide_norm)
@@ -46,13 +48,14 @@ class ReparameterizedConv3d(nn.Module):
 
 def _with_norm(weight: Tensor, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
     """Kernel and bias of a bias-free convolution followed by ``norm``."""
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return weight * gain[:, None, None, None, None], norm.bias - norm.running_mean * gain
 
 
 def fuse(network: nn.Module) -> nn.Module:
-    """Put every part of ``network`` that has a ``fuse()`` into its inference form, in place; returns it in eval mode."""
+    """Put every part of ``network`` that has a ``fuse()`` into its inference form, in place, and in eval mode."""
     for name, child in network.named_children():
         fused = getattr(child, "fuse", None)
         if fused is not None:

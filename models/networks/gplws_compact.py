@@ -1,0 +1,220 @@
+"""Reliefscope's variants of GPLWS-Net: the same modules on a quarter of the resolution, frame by frame.
+
+Three things differ from the published network, each because it was measured to pay (docs/benchmarks.md):
+
+- A *focus stem* looks at every frame alone: band-pass filters, their energy, its logarithm. A change of brightness
+  becomes an offset, which the softmax over the frames ignores. It gives one vector for each 4 x 4 pixels, so all that
+  follows costs a sixteenth.
+- The head scores the 16 pixels of each vector separately, so edges stay sharp without work at full resolution, and
+  moves the focus position of a frame by up to one step, so a height between two frames, or exactly on the first,
+  needs no wide softmax.
+- A doubt per frame, averaged as the heights are, becomes the spread of the height.
+
+Every layer sees at most one frame ahead. What a frame needs of its neighbours is kept in a :class:`Past`, so that
+pushing the frames one by one gives what the whole stack at once gives.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+from models.networks.prediction import Prediction
+from models.networks.reparam import ReparameterizedConv3d
+
+BLOCK = 4
+"""Side in pixels of the square that one feature vector stands for."""
+FAINTEST_ENERGY = 1e-5
+"""Added before the logarithm: about the energy of the noise of an 8-bit image."""
+
+
+class Past:
+    """What the layers keep of earlier frames; ``last`` says that none comes after those that are pushed now."""
+
+    def __init__(self, *, last: bool = False) -> None:
+        self.last = last
+        self._kept: dict[int, Tensor] = {}
+        self._waiting: dict[int, deque[Tensor]] = {}
+
+    def copy(self) -> "Past":
+        """The same past, to go on from twice. Tensors are shared: nobody writes into them."""
+        twin = Past(last=self.last)
+        twin._kept = dict(self._kept)
+        twin._waiting = {layer: deque(frames) for layer, frames in self._waiting.items()}
+        return twin
+
+    def neighbours(self, layer: nn.Module, x: Tensor | None) -> Tensor | None:
+        """New frames ``x`` (B, C, n, H, W), or None, between those before and after; zeros beyond both ends.
+
+        None as long as no frame has both neighbours.
+        """
+        kept = self._kept.get(id(layer))
+        if kept is None:
+            if x is None:
+                return None
+            kept = torch.zeros_like(x[:, :, :1])
+        parts = [kept] if x is None else [kept, x]
+        if self.last:
+            parts.append(torch.zeros_like(kept[:, :, :1]))
+        around = torch.cat(parts, dim=2)
+        self._kept[id(layer)] = around[:, :, -2:]
+        return around if around.shape[2] >= 3 else None
+
+    def keep(self, layer: nn.Module, x: Tensor) -> None:
+        """Store the frames of ``x`` until the way through the lower resolutions has caught up."""
+        self._waiting.setdefault(id(layer), deque()).extend(x.unbind(2))
+
+    def take(self, layer: nn.Module, count: int) -> Tensor:
+        """The oldest ``count`` frames stored by :meth:`keep`."""
+        waiting = self._waiting[id(layer)]
+        return torch.stack([waiting.popleft() for _ in range(count)], dim=2)
+
+
+def _as_images(x: Tensor) -> Tensor:
+    """(B, C, N, H, W) as B N images; no copy where channels lie last in memory."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _as_stacks(images: Tensor, batch: int) -> Tensor:
+    return images.view(batch, -1, *images.shape[1:]).transpose(1, 2)
+
+
+class FocusStem(nn.Module):
+    """Images (M, 1, H, W) to focus features (M, width, H / 4, W / 4)."""
+
+    def __init__(self, filters: int, width: int) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(BLOCK**2, filters, 3, padding=1, bias=False)
+        self.energies = nn.Conv2d(filters, width, 1)
+        self.values = nn.Conv2d(filters, width, 1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        blocks = F.pixel_unshuffle(images, BLOCK).contiguous(memory_format=torch.channels_last)
+        seen = self.filters(blocks)
+        features: Tensor = self.energies(torch.log(seen * seen + FAINTEST_ENERGY)) + self.values(seen)
+        return features
+
+
+class CompactModule(nn.Module):
+    """The group-parallel module: search in groups of channels, 2x2 maximum if ``halve``, merge all groups."""
+
+    def __init__(self, width: int, new_width: int, groups: int, *, halve: bool = False) -> None:
+        super().__init__()
+        self.search: nn.Module = ReparameterizedConv3d(width, groups=groups)
+        self.merge = nn.Conv2d(width, new_width, 1)
+        self.halve = halve
+        self.keeps_shape = width == new_width and not halve
+
+    def forward(self, x: Tensor | None, past: Past | None) -> Tensor | None:
+        """``x`` (B, C, n, H, W); with a ``past``, which needs the inference form, frames come out one later."""
+        if past is None:
+            assert x is not None
+            found = self.search(x)
+        else:
+            around = past.neighbours(self, x)
+            if around is None:
+                return None
+            assert isinstance(self.search, nn.Conv3d)
+            weight, bias, groups = self.search.weight, self.search.bias, self.search.groups
+            found = F.conv3d(around, weight, bias, padding=(0, 1, 1), groups=groups)
+            x = around[:, :, 1:-1]
+        images = F.relu(_as_images(found))
+        if self.halve:
+            images = F.max_pool2d(images, 2)
+        merged = _as_stacks(self.merge(images), len(x))
+        return merged + x if self.keeps_shape else merged
+
+
+class CompactGplwsNet(nn.Module):
+    """``widths``, ``groups`` and the numbers of modules that keep the shape, from 1/4 of the resolution downwards.
+
+    Takes grey frames (B, N, 1, H, W) in 0..1; of colour frames it sees the mean.
+    """
+
+    def __init__(
+        self,
+        *,
+        filters: int,
+        widths: Sequence[int],
+        groups: Sequence[int],
+        modules_down: Sequence[int],
+        modules_up: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.multiple = BLOCK * 2 ** (len(widths) - 1)
+        self.stem = FocusStem(filters, widths[0])
+        self.down = nn.ModuleList()
+        for level, width in enumerate(widths):
+            modules = [CompactModule(width, width, groups[level]) for _ in range(modules_down[level])]
+            if level:
+                modules.insert(0, CompactModule(widths[level - 1], width, groups[level - 1], halve=True))
+            self.down.append(nn.ModuleList(modules))
+        pairs = list(zip(widths[1:], widths[:-1], strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairs)
+        self.refine = nn.ModuleList(
+            nn.ModuleList(CompactModule(width, width, groups[level]) for _ in range(modules_up[level]))
+            for level, width in enumerate(widths[:-1])
+        )
+        self.head = nn.Conv2d(widths[0], BLOCK**2 + 2, 1)
+        up_and_down = zip(modules_down, (*modules_up, 0), strict=True)
+        self.reach_px = BLOCK * (2 + sum((1 + down + up) * 2**level for level, (down, up) in enumerate(up_and_down)))
+        """How far from a pixel the image can change its height."""
+
+    def forward(self, frames: Tensor, z: Tensor) -> Prediction:
+        """``frames`` (B, N, C, H, W) in 0..1, ``z`` (B, N)."""
+        height, width = frames.shape[-2:]
+        answers = self.answers(frames, None)
+        assert answers is not None
+        scores, offset, doubt = torch.split(answers, [BLOCK**2, 1, 1], dim=2)
+        weights = torch.softmax(scores, dim=1)
+        spacing = torch.gradient(z, dim=1)[0] if z.shape[1] > 1 else torch.zeros_like(z)
+        heights = (weights * (z[:, :, None, None, None] + offset * spacing[:, :, None, None, None])).sum(1)
+        spread = F.softplus((weights * doubt).sum(1))
+        full = [F.pixel_shuffle(part, BLOCK)[..., :height, :width] for part in (heights, weights, spread)]
+        return Prediction(full[0][:, 0], full[1][:, :, 0], full[2][:, 0])
+
+    def answers(self, frames: Tensor | None, past: Past | None = None) -> Tensor | None:
+        """Scores of the 16 pixels of each block, offset in steps and doubt: (B, n, 18, H / 4, W / 4), H and W padded.
+
+        With a ``past``, ``frames`` are the next ones of the stack or None, and the answers those that are due: None
+        at first, the rest when ``past.last`` is set.
+        """
+        x = None if frames is None else self._look(frames)
+        levels = len(self.down)
+        skipped: list[Tensor | None] = []
+        for modules in self.down:
+            x = _through(modules, x, past)
+            skipped.append(x)
+        for level in reversed(range(levels - 1)):
+            link = skipped[level]
+            if past is not None and link is not None:
+                past.keep(self.up[level], link)
+            if x is not None:
+                raised = F.interpolate(self.up[level](_as_images(x)), scale_factor=2, mode="nearest")
+                finer = _as_stacks(raised, len(x))
+                if past is not None:
+                    link = past.take(self.up[level], finer.shape[2])
+                assert link is not None
+                x = finer + link
+            x = _through(self.refine[level], x, past)
+        if x is None:
+            return None
+        answers: Tensor = self.head(_as_images(x).to(self.head.weight.dtype))
+        return answers.view(len(x), -1, *answers.shape[1:])
+
+    def _look(self, frames: Tensor) -> Tensor:
+        """Focus features (B, C, N, H / 4, W / 4) of each frame."""
+        grey = frames.mean(2) if frames.shape[2] > 1 else frames[:, :, 0]
+        rows, columns = (-side % self.multiple for side in grey.shape[-2:])
+        grey = F.pad(torch.sqrt(grey + 1e-4), (0, columns, 0, rows), mode="replicate")
+        features = _as_stacks(self.stem(grey.flatten(0, 1)[:, None]), len(frames))
+        return features.to(next(self.down.parameters()).dtype)
+
+
+def _through(modules: nn.Module, x: Tensor | None, past: Past | None) -> Tensor | None:
+    assert isinstance(modules, nn.ModuleList)
+    for module in modules:
+        x = module(x, past)
+    return x
