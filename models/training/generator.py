@@ -64,6 +64,8 @@ def random_scene(
     make = families[int(rng.integers(len(families)))]
     setup = _macro(n, chosen, rng) if not hard and chance(rng, chosen.macro) else _microscope(n, chosen, rng)
     relief = make(_canvas(size), rng)
+    while float(np.ptp(relief.height)) < 1e-3:  # a shape that fell beside the picture
+        relief = make(_canvas(size), rng)
     height_um = _placed(relief, setup, chosen, hard, rng)
     light = reflectance(relief, chosen.finishes, rng) * _returned(height_um, setup, hard, rng)
     sheets = [Sheet(height_um, np.asarray(light, dtype=np.float32)), *_before(height_um, light, setup, chosen, rng)]

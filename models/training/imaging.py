@@ -22,7 +22,7 @@ Spectrum = NDArray[np.complex64]
 
 MOST_SLABS = 128
 """More are merged: memory and time are bounded, whatever the depth of field is against the relief."""
-THICKNESS_AT_DEFOCUS = 0.25
+THICKNESS_AT_DEFOCUS = 0.1
 """A slab may be this thick in shares of its distance from focus: its blur then differs by as much across it."""
 _LAST_PER_PX = 0.5 * 2.0**0.5
 
