@@ -158,15 +158,8 @@ def _evaluate_one(
     with progress_bar(_("Reconstructing")) as report:
         found = candidate.run(stack, report)
     seconds = time.perf_counter() - start
-    result = compare(
-        found.height_map,
-        scene.height_um,
-        step_um=stack.step_um,
-        confidence_above=confidence_above,
-        z_um=stack.z_um,
-        spread_um=found.spread_um,
-    )
-    summary = summary_of(input_path, stack, _identified(found.height_map, stack), seconds)
+    result = compare(found, scene.height_um, step_um=stack.step_um, confidence_above=confidence_above, z_um=stack.z_um)
+    summary = summary_of(input_path, stack, _identified(found, stack), seconds)
     if as_json:
         print_json({**summary, "truth": str(truth), **figures(result)})
     else:

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -17,7 +16,8 @@ from models.benchmark import read_results
 from models.focal_stack import FocalStack
 from models.language import use_language
 from models.networks.registry import NETWORKS, build
-from models.storage import write_stack
+from models.training.scene import Scene
+from models.training.splits import write_scene
 
 NAME = "gplws-net-2023"
 
@@ -40,9 +40,8 @@ def scenes(tmp_path) -> Path:
     for name, kind in (("a", "plane"), ("b", "slope")):
         blur = np.exp(-np.abs(truth[None] - np.arange(5)[:, None, None]))
         frames = (texture * blur + 120 * (1 - blur)).astype(np.uint8)
-        write_stack(folder / f"{name}.h5", FocalStack(frames, 10 + 2.0 * np.arange(5), metadata={"kind": kind}))
-        with h5py.File(folder / f"{name}.h5", "r+") as file:
-            file["label/height_um"] = 10 + 2 * truth
+        scene = Scene(name, kind, FocalStack(frames, 10 + 2.0 * np.arange(5)), 10 + 2 * truth)
+        write_scene(folder / f"{name}.h5", scene)
     return folder
 
 

@@ -41,7 +41,8 @@ from models.focal_stack import FocalStack
 from models.height_map import HeightMap
 from models.networks import registry
 from models.networks.registry import NETWORKS, build
-from models.storage import write_stack
+from models.training.scene import Scene
+from models.training.splits import write_scene
 
 NAME = "gplws-net-2023"
 HERE = Conditions("2026-01-02", "A processor", 2, 2, 16.0, {"torch": "2.13"})
@@ -63,8 +64,9 @@ def accuracy(method: str, error: float, kind: str = "", spread: float | None = N
     truth = np.tile(np.arange(16.0), (16, 1))
     shape = truth.shape
     found = HeightMap((truth + error).astype(np.float32), np.ones(shape, np.float32), np.zeros(shape, np.uint8))
-    width = None if spread is None else np.full(shape, spread)
-    compared = compare(found, truth, step_um=1.0, z_um=np.arange(16.0), spread_um=width)
+    if spread is not None:
+        found = replace(found, interval68_um=np.full(shape, spread, np.float32))
+    compared = compare(found, truth, step_um=1.0, z_um=np.arange(16.0))
     return Accuracy(method, kind, 3, 0.25, figures(compared))
 
 
@@ -236,9 +238,8 @@ def scenes(tmp_path) -> Path:
     for name, kind in (("a", "plane"), ("b", "slope")):
         blur = np.exp(-np.abs(truth[None] - np.arange(5)[:, None, None]))
         frames = (texture * blur + 120 * (1 - blur)).astype(np.uint8)
-        write_stack(folder / f"{name}.h5", FocalStack(frames, 10 + 2.0 * np.arange(5), metadata={"kind": kind}))
-        with h5py.File(folder / f"{name}.h5", "r+") as file:
-            file["label/height_um"] = 10 + 2 * truth
+        scene = Scene(name, kind, FocalStack(frames, 10 + 2.0 * np.arange(5)), 10 + 2 * truth)
+        write_scene(folder / f"{name}.h5", scene)
     return folder
 
 
@@ -279,11 +280,11 @@ def test_what_cannot_be_scored_is_refused(scenes, tmp_path):
         labelled_scenes(tmp_path / "nowhere")
     with h5py.File(scenes / "b.h5", "r+") as file:
         del file["label"]
-    with pytest.raises(InputError, match=r"b\.h5 holds no known heights"):
+    with pytest.raises(InputError, match=r"b\.h5 has no label"):
         list(labelled_scenes(scenes))
     with h5py.File(scenes / "b.h5", "r+") as file:
         file["label/height_um"] = np.zeros((3, 4))
-    with pytest.raises(InputError, match="3 x 4 pixels"):
+    with pytest.raises(InputError, match="another size"):
         list(labelled_scenes(scenes))
     with h5py.File(scenes / "b.h5", "r+") as file:
         del file["label"]

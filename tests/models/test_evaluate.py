@@ -1,5 +1,7 @@
 """Comparison of a height map with a known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -125,11 +127,13 @@ def test_honest_intervals_cover_what_they_promise():
     spread = rng.uniform(0.1, 3, (200, 200)).astype(np.float32)
     truth = rng.normal(0, 1, (200, 200)) * spread
     spread[0] = np.nan  # no interval stated: left out
-    found = compare(height_map(np.zeros((200, 200))), truth, step_um=1.0, spread_um=spread)
+    flat = height_map(np.zeros((200, 200)))
+    found = compare(replace(flat, interval68_um=spread, interval95_um=1.96 * spread), truth, step_um=1.0)
     assert found.inside_68 == pytest.approx(0.683, abs=0.01)
     assert found.inside_95 == pytest.approx(0.95, abs=0.01)
-    bold = compare(height_map(np.zeros((200, 200))), truth, step_um=1.0, spread_um=spread / 2)
+    bold = compare(replace(flat, interval68_um=spread / 2), truth, step_um=1.0)
     assert bold.inside_68 < 0.45
+    assert np.isnan(bold.inside_95)
 
 
 def test_means_over_scenes_leave_out_what_a_scene_lacks():
