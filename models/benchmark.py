@@ -46,7 +46,7 @@ class Size:
 PAPER_SIZES = (Size(256, 256, 5), Size(512, 512, 10), Size(600, 800, 10), Size(540, 960, 15))
 SCALING_SIZES = (
     *(Size(256, 256, frames) for frames in (5, 10, 20, 50, 100)),
-    *(Size(side, side, 5) for side in (512, 1024, 2048)),
+    *(Size(side, side, 5) for side in (512, 1024, 2048, 4096)),
 )
 
 

@@ -59,10 +59,10 @@ that the method states; honest is 68 % and 95 %. A network without calibration s
 deviation. Seconds are the median per scene.
 """
 _ABOUT_TIME = """\
-All rows of a table took turns within one process; medians of {rounds} rounds after one to warm up. Ratios are to the
-fastest peer, each on its best engine, with the same allocator. *Tuned* is glibc with large pages that keeps its memory
-(`--tuned-allocator`). Memory is the peak of a process that loads the network and runs it once. Weights are random:
-speed does not depend on them.
+All rows of a table took turns within one process; medians over {rounds} after a first round to warm up. Ratios are to
+the fastest peer, each on its best engine, with the same allocator. *Tuned* is glibc with large pages that keeps its
+memory (`--tuned-allocator`). Memory is the peak of a process that loads the network and runs it once. Weights are
+random: speed does not depend on them.
 """
 
 
@@ -77,7 +77,7 @@ def page(results: Results) -> str:
     latencies = sorted((r for r in results.races if r.kind == "latency"), key=lambda race: _work(race))
     if latencies:
         rounds = sorted({len(t.seconds) for race in latencies for t in race.timings if t.seconds})
-        about = _ABOUT_TIME.format(rounds=" or ".join(map(str, rounds)) or "0")
+        about = _ABOUT_TIME.format(rounds=_rounds(rounds))
         parts += ["## Time and memory", about, *(part for race in latencies for part in _latency(race))]
     scalings = [race for race in results.races if race.kind == "scaling"]
     if scalings:
@@ -215,6 +215,10 @@ def _scaling(race: Race) -> list[str]:
         headings += [f"s, {allocator}", "ns per pixel and frame"]
     engine = race.timings[0].engine if race.timings else ""
     return [f"### `{race.name}`, {engine}", _table((*headings, "MiB"), rows), _measured(race.conditions)]
+
+
+def _rounds(counts: Sequence[int]) -> str:
+    return f"{' or '.join(map(str, counts)) or 'no'} {'round' if counts == [1] else 'rounds'}"
 
 
 def _peer_seconds(race: Race, allocator: str) -> Iterable[float]:
