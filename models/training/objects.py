@@ -57,7 +57,7 @@ def things(base: FloatImage, finishes: tuple[Finish, ...], rng: np.random.Genera
     found = []
     count = int(rng.integers(2, 6))
     shape = (base.shape[0], base.shape[1])
-    for level in np.sort(rng.uniform(float(np.median(base)), 1.0, count)):
+    for level in np.sort(rng.uniform(min(float(np.median(base)), 1.0), 1.0, count)):
         drawn = _outline(shape, rng)
         inside = inside_px(drawn)
         if float(inside.max()) < 2.0:
