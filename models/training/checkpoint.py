@@ -47,10 +47,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         torch.save(asdict(checkpoint), temporary)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Raises InputError where the file is damaged or something else."""
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint, in main memory. Raises InputError where the file is damaged or something else."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(**state)
     except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.atomic import replacing
+from models.atomic import replacing, write_error
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -16,20 +16,25 @@ CURVES = "tensorboard"
 
 
 class Journal:
-    """Writes ``log.jsonl`` in ``folder``; what was logged after ``first_step`` is forgotten: it happens again."""
+    """Writes ``log.jsonl`` in ``folder``; what was logged after ``first_step`` is forgotten: it happens again.
+
+    Raises OutputError.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        path = folder / LOG
-        if path.exists():
-            with replacing(path) as temporary:
-                temporary.write_text("".join(_lines_until(path, first_step)), encoding="utf-8")
+        path = self._path = folder / LOG
+        kept = _lines_until(path, first_step) if path.exists() else []
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
         self._curves = _curves(folder / CURVES, first_step)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        json.dump({"step": step, **values}, self._file, allow_nan=False)
-        self._file.write("\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self._path, error) from error
         if self._curves is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -56,4 +61,4 @@ def _curves(folder: Path, first_step: int) -> "SummaryWriter | None":
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=first_step + 1)
+    return SummaryWriter(str(folder), purge_step=first_step + 1, flush_secs=30)

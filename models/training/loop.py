@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.atomic import check_writable, write_error
 from models.errors import Cancelled, InputError
 from models.language import _
 from models.networks.registry import build, find_network
@@ -84,7 +85,6 @@ def train(
     Raises InputError for data, a checkpoint or a recipe that cannot be used and for a loss that is no number over
     and over, OutputError where ``out`` cannot be written, Cancelled after a last checkpoint.
     """
-    out.mkdir(parents=True, exist_ok=True)
     with joined_world(device) as world:
         examples = open_examples(data, seed=recipe.seed) if isinstance(data, Sequence) else data
         sources = [folder.name for folder in data] if isinstance(data, Sequence) else ["rendered"]
@@ -110,6 +110,7 @@ class _Run:
         self._budget_s = None if minutes is None else minutes * 60
         self._steps = _steps(recipe, examples, world.size)
         self._held_out = _held_out(recipe)
+        _prepare(out, world.is_first)
         torch.manual_seed(recipe.seed)
         self.network = build(recipe.network).to(world.device)
         if recipe.channels_last:
@@ -118,10 +119,9 @@ class _Run:
         self._scaler = torch.amp.GradScaler("cuda", enabled=recipe.precision == "fp16")
         self._average = MovingAverage(self.network, recipe.ema)
         self._seconds_before = 0.0
-        if world.is_first:
-            clear_leftovers(out)
+        self._validation: tuple[int, Score | None] = (-1, None)
         if resume and (out / CHECKPOINT).exists():
-            self._load(load_checkpoint(out / CHECKPOINT, world.device))
+            self._load(load_checkpoint(out / CHECKPOINT))
         self._started = self._logged_at = time.monotonic()
         self._validated = int(self.fraction(self.step) * recipe.validations)
         self._wrapped = world.wrapped(self.network)
@@ -220,8 +220,9 @@ class _Run:
         if self._journal is None:
             return
         parts = self.recipe.validations
-        validate = bool(self._held_out) and int(self.fraction(self.step) * parts) > self._validated
-        if not validate and time.monotonic() - self._logged_at < self.recipe.log_every_s:
+        done = self.fraction(self.step)
+        validate = bool(self._held_out) and int(done * parts) > self._validated
+        if not validate and done < 1 and time.monotonic() - self._logged_at < self.recipe.log_every_s:
             return
         self._logged_at = time.monotonic()
         validation = self._validate() if validate else None
@@ -239,7 +240,6 @@ class _Run:
             values["validation_mae_steps"] = validation.mean_absolute_steps
         self._journal.write(self.step, values)
         if progress is not None:
-            done = self.fraction(self.step)
             remaining = self.seconds * (1 - done) / max(done, 1e-6)
             loss = means.get("loss", float("nan"))
             progress(TrainingProgress(self.step, done, self.seconds, remaining, loss, rate, self.skipped, validation))
@@ -248,7 +248,10 @@ class _Run:
         self._validated = int(self.fraction(self.step) * self.recipe.validations)
         if not self._held_out or not self.world.is_first:
             return None
-        return score(self._averaged(), self._held_out, self.spec.channels, self.world.device)
+        if self._validation[0] != self.step:
+            found = score(self._averaged(), self._held_out, self.spec.channels, self.world.device)
+            self._validation = self.step, found
+        return self._validation[1]
 
     def _averaged(self) -> nn.Module:
         """A network of its own with the averaged weights, in training form."""
@@ -290,6 +293,7 @@ class _Run:
                     path=self.out, network=self.recipe.network
                 )
             ) from error
+        self._optimiser.param_groups[0]["weight_decay"] = self.recipe.optimiser.weight_decay
         self._average.load(checkpoint.average)
         self._scaler.load_state_dict(checkpoint.scaler)
         self.step, self.skipped = checkpoint.step, checkpoint.skipped
@@ -340,6 +344,17 @@ class _Recent:
         means = {name: float(value) / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
         return means
+
+
+def _prepare(out: Path, is_first: bool) -> None:
+    """Everything that would spoil the writing is said now, not after hours."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(out, error) from error
+    if is_first:
+        check_writable(out / CHECKPOINT)
+        clear_leftovers(out)
 
 
 def _steps(recipe: Recipe, examples: Examples, processes: int) -> int:

@@ -5,9 +5,12 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
+from models.errors import InputError
+from models.language import _
 from models.training.examples import Example, as_example
 from models.training.recipe import Recipe
 
@@ -55,7 +58,12 @@ class RenderedExamples:
             for old in [known for known in self._blocks if known < block - 1]:
                 del self._blocks[old]
             scene = self._blocks[block][number % self._block]
-        return scene.result()
+        try:
+            return scene.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                _("A process that renders scenes was ended from outside. Fewer of them need less memory.")
+            ) from error
 
     def _submitted(self, block: int) -> list[Future[Example]]:
         lowest, highest = self._frames
