@@ -76,7 +76,7 @@ def random_scene(
     renderer = StackRenderer(sheets, setup.blur, glow=(share, between(rng, 5.0, 40.0)))
     level = float(rng.uniform(0.6, 1.3)) if hard and chance(rng, 0.7) else None
     conditions = draw_conditions(size, n, rng, level=level, dim=chosen.dim, laboratory=chosen.laboratory)
-    images = photograph(renderer.render, setup.z_um, size, conditions, rng)
+    images = photograph(renderer.render, _reached(setup, rng), size, conditions, rng)
     truth = _truth(sheets, setup, size)
     z_um = setup.z_um
     if chance(rng, 0.25):
@@ -97,6 +97,12 @@ def _z_um(n: int, step_um: float, rng: np.random.Generator) -> NDArray[np.float6
     if chance(rng, 0.15):
         steps = steps * np.exp(rng.normal(0.0, rng.uniform(0.02, 0.4), n - 1))
     return np.concatenate([[0.0], np.cumsum(steps)]) + rng.uniform(-50.0, 50.0) * step_um
+
+
+def _reached(setup: Setup, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Where the focus really was in each frame: in some stacks the stage misses its places a little."""
+    miss = float(rng.choice([0.0, 0.02, 0.06], p=[0.7, 0.2, 0.1]))
+    return np.asarray(setup.z_um + miss * setup.step_um * rng.standard_normal(len(setup.z_um)))
 
 
 def _microscope(n: int, chosen: Style, rng: np.random.Generator) -> Setup:
@@ -125,9 +131,10 @@ def _macro(n: int, chosen: Style, rng: np.random.Generator) -> Setup:
 
 def _placed(relief: Relief, setup: Setup, chosen: Style, hard: bool, rng: np.random.Generator) -> FloatImage:
     """Height in um (H, W): the relief with its form, scaled to a random part of the stack and put into it."""
+    at = float(rng.choice([0.0, 1.0, rng.uniform()], p=[0.15, 0.25, 0.6]))
     fine = float(np.percentile(np.abs(relief.height - soft(relief.height, 2.0)), 80)) / float(np.ptp(relief.height))
     if hard:
-        form = float(rng.uniform(0.0, 0.06)) * chance(rng, 0.6)
+        form = float(rng.uniform(0.0, 0.06)) * chance(rng, 0.6) * (at < 1.0)
     elif fine > 0.03:  # all of it is fine: on a larger form it may still take the whole stack
         form = between(rng, 0.1, 20.0)
     else:
@@ -145,7 +152,6 @@ def _placed(relief: Relief, setup: Setup, chosen: Style, hard: bool, rng: np.ran
     )[int(rng.choice(4, p=chosen.parts))]
     part = min(part, FINE_STEPS / (max(fine, 1e-9) * (n - 1)))
     scale_um = part * setup.whole_um / span
-    at = float(rng.choice([0.0, 1.0, rng.uniform()], p=[0.15, 0.25, 0.6]))
     lowest_um = float(setup.z_um[0]) + at * (1.0 - part) * setup.whole_um
     if at == 1.0 and relief.engraved and float(relief.land.max()) > 0.9:  # the land itself lies on the last frame
         land = float(np.median(height[relief.land > 0.9]) - height.min())
