@@ -305,6 +305,6 @@ def _stack_bytes(stack: FocalStack) -> int:
 
 
 def _map_bytes(height_map: HeightMap) -> int:
-    images = [height_map.height_um, height_map.confidence, height_map.flags]
+    images: list[NDArray[Any] | None] = [height_map.height_um, height_map.confidence, height_map.flags]
     images += [getattr(height_map, name) for name in OPTIONAL_IMAGES]
     return sum(image.nbytes for image in images if image is not None)

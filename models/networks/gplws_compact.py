@@ -37,13 +37,20 @@ class Past:
         self.last = last
         self._kept: dict[int, Tensor] = {}
         self._waiting: dict[int, deque[Tensor]] = {}
+        self._frames: list[Tensor] = []
 
     def copy(self) -> "Past":
         """The same past, to go on from twice. Tensors are shared: nobody writes into them."""
         twin = Past(last=self.last)
         twin._kept = dict(self._kept)
         twin._waiting = {layer: deque(frames) for layer, frames in self._waiting.items()}
+        twin._frames = list(self._frames)
         return twin
+
+    def gather(self, frames: Tensor | None) -> Tensor | None:
+        """For a network that wants all frames at once: those so far (B, N, C, H, W) if they are all, else None."""
+        self._frames += [] if frames is None else [frames]
+        return torch.cat(self._frames, dim=1) if self.last else None
 
     def neighbours(self, layer: nn.Module, x: Tensor | None) -> Tensor | None:
         """New frames ``x`` (B, C, n, H, W), or None, between those before and after; zeros beyond both ends.
@@ -161,6 +168,10 @@ class CompactGplwsNet(nn.Module):
         up_and_down = zip(modules_down, (*modules_up, 0), strict=True)
         self.reach_px = BLOCK * (2 + sum((1 + down + up) * 2**level for level, (down, up) in enumerate(up_and_down)))
         """How far from a pixel the image can change its height."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
 
     def forward(self, frames: Tensor, z: Tensor) -> Prediction:
         """``frames`` (B, N, C, H, W) in 0..1, ``z`` (B, N)."""

@@ -9,7 +9,7 @@ what the network sees, so nothing changes at a seam.
 import copy
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import ReconstructionOptions
 from models.networks.calibration import Calibration
-from models.networks.gplws_compact import BLOCK, CompactGplwsNet, Past
+from models.networks.gplws_compact import BLOCK, Past
 from models.sweep_checks import check_frame, check_heights, full_scale, is_saturated
 
 PIXELS_AT_ONCE = 1 << 21
@@ -35,6 +35,17 @@ PIXELS_AT_ONCE = 1 << 21
 LEAST_CONFIDENCE = 0.25
 """Below it a pixel is flagged NO_PEAK, as with the focus measures."""
 NO_SCORE = -1e30
+
+
+class StreamableNetwork(Protocol):
+    """What a :class:`models.networks.gplws_compact.CompactGplwsNet` shows, whatever engine computes its answers."""
+
+    multiple: int
+    reach_px: int
+
+    @property
+    def device(self) -> torch.device: ...
+    def answers(self, frames: Tensor | None, past: Past | None = None) -> Tensor | None: ...
 
 
 class _Strip:
@@ -62,7 +73,7 @@ class _Strip:
         if self.top is None:
             self.top = torch.full_like(scores[0], NO_SCORE)
             self.total, self.height, self.doubt = (torch.zeros_like(scores[0]) for _ in range(3))
-            self.best = torch.zeros(scores.shape[1:], dtype=torch.int32)
+            self.best = torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
         top = self.top
         is_better = []
         for frame in scores:
@@ -70,7 +81,7 @@ class _Strip:
             self.best = torch.where(better, self.count, self.best)
             top = torch.maximum(top, frame)
             self.count += 1
-            is_better.append(_image(better.to(torch.uint8) * 255).numpy())
+            is_better.append(_image(better.to(torch.uint8) * 255).cpu().numpy())
         weights = torch.exp(scores - top)
         fade = torch.exp(self.top - top)
         places = z[:, None, None, None] + offset * spacing[:, None, None, None]
@@ -84,7 +95,9 @@ class _Strip:
         """Height, spread in steps and best frame, each (rows, columns) of the strip without its overlap."""
         inside = slice(self.core.start - self.reach.start, self.core.stop - self.reach.start)
         spread = F.softplus(self.doubt / self.total)
-        height, doubt, best = (_image(part)[inside].numpy() for part in (self.height / self.total, spread, self.best))
+        height, doubt, best = (
+            _image(part)[inside].cpu().numpy() for part in (self.height / self.total, spread, self.best)
+        )
         return height, doubt, best
 
 
@@ -101,7 +114,7 @@ class StreamingNetwork:
 
     def __init__(
         self,
-        network: CompactGplwsNet,
+        network: StreamableNetwork,
         calibration: Calibration,
         options: ReconstructionOptions,
         *,
@@ -198,7 +211,7 @@ class StreamingNetwork:
 class _Running:
     """All strips of an image, and the frames whose answers are not due yet."""
 
-    def __init__(self, network: CompactGplwsNet, first: NDArray[Any]) -> None:
+    def __init__(self, network: StreamableNetwork, first: NDArray[Any]) -> None:
         self._network = network
         self.shape = (int(first.shape[0]), int(first.shape[1]))
         self._strips = [_Strip(core, reach) for core, reach in strips_of(self.shape, network)]
@@ -226,7 +239,9 @@ class _Running:
     ) -> None:
         """Take in aligned ``images``, the last ones of those at ``z_um``; with ``last`` all answers become due."""
         self._images.extend(images)
-        frames = _as_tensor([image for image, _inside in images], self._full_scale) if images else None
+        frames = None
+        if images:
+            frames = _as_tensor([image for image, _inside in images], self._full_scale).to(self._network.device)
         spacing_um = np.gradient(z_um) if len(z_um) > 1 else np.zeros(1)
         due = 0
         for strip in self._strips:
@@ -236,7 +251,8 @@ class _Running:
                 continue
             due = answers.shape[1]
             part = slice(self._count, self._count + due)
-            better = strip.add(answers[0], _relative(z_um[part], z_um[0]), _relative(spacing_um[part], 0.0))
+            z, spacing = (torch.from_numpy(values[part].astype(np.float32)) for values in (z_um - z_um[0], spacing_um))
+            better = strip.add(answers[0], z.to(answers.device), spacing.to(answers.device))
             self._show(strip, better)
         for _done in range(due):
             self._images.popleft()
@@ -259,7 +275,7 @@ class _Running:
         return height, spread, best
 
 
-def strips_of(shape: tuple[int, int], network: CompactGplwsNet) -> list[tuple[slice, slice]]:
+def strips_of(shape: tuple[int, int], network: StreamableNetwork) -> list[tuple[slice, slice]]:
     """Rows of each strip of an image (H, W), without and with the overlap that makes it independent of its edges."""
     height, width = shape
     unit = network.multiple
@@ -278,7 +294,3 @@ def _as_tensor(images: list[NDArray[Any]], scale: int) -> Tensor:
     grey = np.stack([to_grey(image) for image in images]).astype(np.float32)
     grey /= np.float32(scale)
     return torch.from_numpy(grey)[None, :, None]
-
-
-def _relative(values: NDArray[np.float64], origin: float) -> Tensor:
-    return torch.from_numpy((values - origin).astype(np.float32))

@@ -1,0 +1,198 @@
+"""What runs a network: PyTorch on the processor or a graphics card, or OpenVINO; and which of them is fastest here.
+
+"auto" measures once for each network and processor, with a stack of random frames, and remembers the answer in the
+user's cache. Results of "torch-bf16" and half precision on a graphics card stay within 0.05 step of "torch" on average,
+those of "openvino" within 0.01 step (tests/models/test_engines.py); the layers that see grey values and give scores
+always compute in single precision.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from models.errors import InputError
+from models.language import _
+from models.networks.calibration import Calibration
+from models.networks.gplws_compact import CompactGplwsNet, Past
+from models.networks.inference import default_weights, load_network
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("auto", "torch", "torch-bf16", "openvino", "cuda")
+TRIAL = (8, 256, 256)
+"""Frames, rows and columns of the stack that engines are compared with."""
+
+
+@dataclass(frozen=True)
+class OpenedNetwork:
+    """A network that is ready to run: ``network`` goes into :class:`models.networks.streaming.StreamingNetwork`."""
+
+    name: str
+    network: "CompactGplwsNet | OpenVinoNetwork"
+    calibration: Calibration
+    engine: str
+    weights_sha256: str
+
+
+class OpenVinoNetwork:
+    """A fused network compiled by OpenVINO: the same answers as its ``answers``, but of the whole stack at once.
+
+    With a past it keeps the frames and answers when the last one is there, so it suits stacks, not a live sweep.
+    """
+
+    device = torch.device("cpu")
+    streams = False
+
+    def __init__(self, network: CompactGplwsNet) -> None:
+        self.multiple, self.reach_px = network.multiple, network.reach_px
+        self._network = network
+        self._compiled = lru_cache(maxsize=4)(self._compile)
+
+    def answers(self, frames: Tensor | None, past: Past | None = None) -> Tensor | None:
+        """See :meth:`models.networks.gplws_compact.CompactGplwsNet.answers`."""
+        if past is not None:
+            frames = past.gather(frames)
+        if frames is None:
+            return None
+        compiled = self._compiled(tuple(frames.shape))
+        return torch.from_numpy(np.array(compiled([frames.numpy()])[0]))
+
+    def _compile(self, shape: tuple[int, ...]) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+        import openvino
+
+        whole = _Answers(self._network)
+        with torch.no_grad():
+            model = openvino.convert_model(whole, example_input=torch.zeros(shape))
+        model.reshape(list(shape))
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled: Callable[[list[np.ndarray]], list[np.ndarray]]
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        return compiled
+
+
+class _Answers(nn.Module):
+    """``answers`` as a module of one argument, which is what converters take."""
+
+    def __init__(self, network: CompactGplwsNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        answers = self.network.answers(frames)
+        assert answers is not None
+        return answers
+
+
+def available_engines() -> list[str]:
+    """Those that can run on this machine, "auto" left out."""
+    engines = ["torch", "torch-bf16"]
+    if importlib.util.find_spec("openvino") is not None:
+        engines.append("openvino")
+    if torch.cuda.is_available():
+        engines.append("cuda")
+    return engines
+
+
+def open_network(name: str, *, weights: Path | None = None, engine: str = "auto", live: bool = False) -> OpenedNetwork:
+    """The own network called ``name`` with its calibration, on an ``engine`` of :data:`ENGINES`.
+
+    ``weights``: a file of one's own instead of those of the program. ``live``: only engines that take frame by frame.
+    Raises InputError where the weights are missing or do not fit, or the engine is not there.
+    """
+    path = weights or default_weights(name)
+    return _open(name, path, path.stat().st_mtime_ns if path and path.is_file() else 0, engine, live)
+
+
+@lru_cache(maxsize=4)
+def _open(name: str, path: Path | None, _changed: int, engine: str, live: bool) -> OpenedNetwork:
+    network = load_network(name, path)
+    assert path is not None
+    if not isinstance(network, CompactGplwsNet):
+        raise InputError(_("The network '{name}' does not work frame by frame.").format(name=name))
+    usable = [other for other in available_engines() if not (live and other == "openvino")]
+    if engine == "auto":
+        engine = fastest_engine(name, network, usable)
+    elif engine not in usable:
+        raise InputError(
+            _("The engine '{engine}' cannot be used here; choose {names}.").format(
+                engine=engine, names=", ".join(["auto", *usable])
+            )
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return OpenedNetwork(name, prepare(network, engine), _calibration_of(path), engine, digest)
+
+
+def prepare(network: CompactGplwsNet, engine: str) -> "CompactGplwsNet | OpenVinoNetwork":
+    """A copy of the fused ``network`` that runs on ``engine``."""
+    network = deepcopy(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            order = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.channels_last_3d
+            layer.weight.data = layer.weight.data.contiguous(memory_format=order)
+    if engine == "openvino":
+        return OpenVinoNetwork(network)
+    if engine == "cuda":
+        network.to("cuda")
+    if engine != "torch":
+        dtype = torch.float16 if engine == "cuda" else torch.bfloat16
+        for part in (network.down, network.up, network.refine):
+            part.to(dtype)
+    return network
+
+
+def fastest_engine(name: str, network: CompactGplwsNet, engines: list[str]) -> str:
+    """The quickest of ``engines`` for this network here; measured once, then read from the user's cache."""
+    known = Path(platformdirs.user_cache_dir("reliefscope")) / "engines.json"
+    place = f"{name} {platform.processor() or platform.machine()} {torch.get_num_threads()} {'+'.join(engines)}"
+    try:
+        remembered = json.loads(known.read_text())
+    except (OSError, ValueError):
+        remembered = {}
+    if remembered.get(place) not in engines:
+        seconds = {engine: _seconds(prepare(network, engine)) for engine in engines}
+        remembered[place] = min(seconds, key=lambda engine: seconds[engine])
+        log.info("Seconds for the trial stack by engine: %s", seconds)
+        try:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps(remembered, indent=1))
+        except OSError as error:
+            log.info("The fastest engine is not remembered: %s", error)
+    return str(remembered[place])
+
+
+@torch.inference_mode()
+def _seconds(network: "CompactGplwsNet | OpenVinoNetwork", rounds: int = 4) -> float:
+    frames = torch.rand(1, TRIAL[0], 1, *TRIAL[1:], device=network.device)
+    best = float("inf")
+    for _round in range(rounds):
+        begun_s = time.perf_counter()
+        answers = network.answers(frames)
+        assert answers is not None
+        answers.cpu()
+        best = min(best, time.perf_counter() - begun_s)
+    return best
+
+
+def _calibration_of(path: Path) -> Calibration:
+    """Raises InputError where the weights say nothing of their errors."""
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("calibration")
+    if text is None:
+        raise InputError(
+            _("The weights {path} are not calibrated: run reliefscope calibrate on them first.").format(path=path)
+        )
+    return Calibration.from_json(text)
