@@ -13,7 +13,7 @@ Drawn = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Relief:
-    """``height`` (H, W), lowest 0 and highest 1; ``land`` 0..1: where it is the outermost, untouched surface.
+    """``height`` (H, W) in any unit, larger is nearer; ``land`` 0..1: where it is the outermost, untouched surface.
 
     ``engraved``: bright land, steep dark walls and a grainy floor are what makes it hard.
     """

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from models.errors import InputError
 from models.focal_stack import Optics
-from models.optics import FocusRenderer, Illumination, light_from_slope, slope_of
+from models.optics import (
+    FocusRenderer,
+    Illumination,
+    defocus_transfer,
+    light_from_slope,
+    open_aperture,
+    slope_of,
+)
 from models.surfaces import Surface
 from models.training import engraved, ground
 from models.training.camera import draw_conditions
@@ -157,6 +164,16 @@ class TestRenderer:
         for z_um in (-9.0, -3.0, 0.0, 4.0, 9.0):
             expected, found = exact.render(z_um)[inner], fast.render(z_um)[inner]
             assert np.sqrt(np.mean((found - expected) ** 2)) < 0.04 * expected.std()
+
+    def test_nothing_fine_passes_far_from_focus(self):
+        transfer = defocus_transfer(np.linspace(0.2, 1.6, 200), np.array([60.0, 500.0, 5000.0]), Optics(20, 0.45))
+        assert np.abs(transfer).max() < 0.01
+
+    def test_walls_shade_the_same_when_looked_at_less_often(self):
+        pit = np.clip(np.hypot(*np.mgrid[-48:48, -40:40]) - 25.0, -12.0, 0.0).astype(np.float32) * 3.0
+        every, fewer = (open_aperture(pit, 0.5, Optics(50, 0.8), coarse=coarse) for coarse in (False, True))
+        assert every.min() < 0.6
+        np.testing.assert_allclose(fewer, every, atol=0.1)
 
     @pytest.mark.parametrize("defocus_um", [0.0, 3.0, -8.0])
     def test_the_gaussian_of_a_thin_lens_grows_with_the_defocus(self, defocus_um):
