@@ -114,7 +114,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.network = build(recipe.network).to(world.device)
         if recipe.channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            _put_channels_last(self.network)
         self._optimiser = _optimiser(recipe, self.network)
         self._scaler = torch.amp.GradScaler("cuda", enabled=recipe.precision == "fp16")
         self._average = MovingAverage(self.network, recipe.ema)
@@ -355,6 +355,14 @@ def _prepare(out: Path, is_first: bool) -> None:
     if is_first:
         check_writable(out / CHECKPOINT)
         clear_leftovers(out)
+
+
+def _put_channels_last(network: nn.Module) -> None:
+    """Kernels with their channels last. ``Module.to`` cannot: it stops at networks with 2D and 3D convolutions."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
 
 
 def _steps(recipe: Recipe, examples: Examples, processes: int) -> int:

@@ -66,10 +66,15 @@ def test_it_learns(shards, tmp_path):
     assert seen[-1].remaining_s == 0
 
 
-@pytest.mark.parametrize("precision", ["off", "bf16"])
-def test_the_published_network_trains_and_its_weights_fuse(shards, tmp_path, precision):
+@pytest.mark.parametrize(("precision", "channels_last"), [("off", False), ("bf16", True)])
+def test_the_published_network_trains_and_its_weights_fuse(shards, tmp_path, precision, channels_last):
     recipe = load_recipe("published").changed(
-        epochs=None, steps=3, batch=2, precision=precision, stages=[{"crop": [32, 32], "frames": [4, 4]}]
+        epochs=None,
+        steps=3,
+        batch=2,
+        precision=precision,
+        channels_last=channels_last,
+        stages=[{"crop": [32, 32], "frames": [4, 4]}],
     )
     result = run(shards, tmp_path / "out", recipe)
     assert (result.steps, result.finished, result.skipped) == (3, True, 0)
