@@ -17,7 +17,7 @@ from models.focus.peak import Peaks, PeakSearch
 from models.focus.regularise import regularise
 from models.height_map import Flag, HeightMap
 from models.language import _
-from models.methods import ReconstructionOptions, find_method
+from models.methods import MEASURES, ReconstructionOptions, find_method
 from models.sweep_checks import check_frame, check_heights, is_saturated
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def _for_each(job: Callable[[slice], T], strips: Iterable[slice]) -> list[T]:
 
 
 class StreamingReconstruction:
-    """Takes the frames of one sweep, up or down, and gives the height map of what has arrived.
+    """Takes the frames of one sweep, up or down, and gives the height map of what has arrived, by a focus measure.
 
     Frames are (H, W) or (H, W, 3) RGB, uint8 or uint16, all alike. Memory is a fixed number of images,
     whatever the length of the sweep. Not to be called from several threads at once.
@@ -51,8 +51,14 @@ class StreamingReconstruction:
         z_unit: ZUnit = "um",
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises InputError for an unknown method."""
+        """Raises InputError for a method that is no focus measure; see :mod:`models.live` for any method."""
         find_method(options.method)
+        if options.method not in MEASURES:
+            raise InputError(
+                _("'{name}' is no focus measure. Focus measures: {names}.").format(
+                    name=options.method, names=", ".join(MEASURES)
+                )
+            )
         self._options = options
         self._pixel_um = pixel_um
         self._z_unit: ZUnit = z_unit
@@ -129,7 +135,7 @@ class StreamingReconstruction:
             self._pixel_um,
             self._z_unit,
             self._options.method,
-            {**self._options.model_dump(), **self._movement()},
+            {**self._options.record(), **self._movement()},
             self._provenance,
         )
 

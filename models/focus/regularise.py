@@ -70,9 +70,9 @@ def _neighbourhood(height: Plane, precision: Plane, links: tuple[Plane, Plane]) 
     for turn in range(PASSES):
         strength = np.float32(SPREAD * 1.5 * 4.0 ** (PASSES - 1 - turn) / (4.0**PASSES - 1))
         down = np.ascontiguousarray(sums.transpose(1, 0, 2))
-        _smooth_along_first_axis(down, links[0] * strength)
+        smooth_along_first_axis(down, links[0] * strength)
         across = np.ascontiguousarray(down.transpose(2, 1, 0))
-        _smooth_along_first_axis(across, links[1] * strength)
+        smooth_along_first_axis(across, links[1] * strength)
         sums = across.transpose(1, 2, 0)
     return np.asarray(sums[0] / sums[1] + offset, dtype=np.float32)
 
@@ -91,7 +91,7 @@ def _links(grey: Plane, height: Plane, step: np.float32, confidence: Plane) -> t
     return along_first_axis(grey, height, confidence), along_first_axis(*turned)
 
 
-def _smooth_along_first_axis(values: NDArray[np.float32], tie: Plane) -> None:
+def smooth_along_first_axis(values: NDArray[np.float32], tie: Plane) -> None:
     """Solve (I + L) x = values in place for every column; L is the Laplacian with the weights ``tie``.
 
     ``values``: (n, k, m), k right-hand sides of m columns; ``tie``: (n - 1, m). Thomas algorithm.

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.focus.regularise import EDGE_CONTRAST, _smooth_along_first_axis
+from models.focus.regularise import EDGE_CONTRAST, smooth_along_first_axis
 
 Volume = NDArray[np.float32]
 
@@ -56,7 +56,7 @@ def smooth_along_z(volume: Volume, z: NDArray[np.float64], strength: float) -> N
     for top in range(0, volume.shape[1], rows_at_once):
         part = volume[:, top : top + rows_at_once]
         lines = np.ascontiguousarray(part).reshape(len(part), 1, -1)
-        _smooth_along_first_axis(lines, np.broadcast_to(tie, (len(tie), lines.shape[2])))
+        smooth_along_first_axis(lines, np.broadcast_to(tie, (len(tie), lines.shape[2])))
         part[...] = lines.reshape(part.shape)
 
 
@@ -116,6 +116,6 @@ def _smooth_in_plane(volume: Volume, links: tuple[Volume, Volume], strength: flo
     for axis, tie in zip((1, 2), links, strict=True):
         lines = np.moveaxis(volume, axis, 0)
         solved = np.ascontiguousarray(lines).reshape(len(lines), 1, -1)
-        _smooth_along_first_axis(solved, tie * np.float32(strength))
+        smooth_along_first_axis(solved, tie * np.float32(strength))
         volume = np.moveaxis(solved.reshape(lines.shape), 0, axis)
     return volume

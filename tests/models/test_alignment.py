@@ -57,7 +57,7 @@ def test_drift_and_magnification_are_recovered(step_px, growth):
 
 def test_shift_alone_leaves_the_magnification():
     drift = wander(2, 1.0)
-    taking = StreamingReconstruction(ReconstructionOptions(align="shift"))
+    taking = StreamingReconstruction(ReconstructionOptions(method="mdml", align="shift"))
     for k, frame in enumerate(scene(drift, np.ones(FRAMES))):
         taking.add(frame, float(k))
     np.testing.assert_allclose(taking.drift_px, drift, atol=0.1)
@@ -66,12 +66,14 @@ def test_shift_alone_leaves_the_magnification():
 
 def test_the_aligned_map_is_that_of_the_still_scene():
     z_um = np.arange(float(FRAMES))
-    still = reconstruct(FocalStack(scene(np.zeros((FRAMES, 2)), np.ones(FRAMES)), z_um))
+    still = reconstruct(
+        FocalStack(scene(np.zeros((FRAMES, 2)), np.ones(FRAMES)), z_um), ReconstructionOptions(method="mdml")
+    )
     moving = FocalStack(scene(wander(3, 2.0), 1.002 ** np.arange(FRAMES)), z_um)
     inner = np.s_[20:-20, 120:-120]
 
     def error(align):
-        found = reconstruct(moving, ReconstructionOptions(align=align)).height_um
+        found = reconstruct(moving, ReconstructionOptions(method="mdml", align=align)).height_um
         return np.abs(found - still.height_um)[inner].mean()
 
     assert error("similarity") < 0.1
@@ -81,7 +83,7 @@ def test_the_aligned_map_is_that_of_the_still_scene():
 def test_pixels_that_leave_the_frames_are_flagged():
     drift = np.outer(np.arange(FRAMES), [0.0, 5.0])
     stack = FocalStack(scene(drift, np.ones(FRAMES)), np.arange(float(FRAMES)))
-    height_map = reconstruct(stack, ReconstructionOptions(align="shift"))
+    height_map = reconstruct(stack, ReconstructionOptions(method="mdml", align="shift"))
     outside = height_map.has_flag(Flag.OUTSIDE)
     assert outside[:, -20:].mean() > 0.9  # in focus on the last frames, which have moved off by 30 pixels
     assert not outside[:, :600].any()
@@ -120,7 +122,7 @@ def test_a_macro_stack_that_breathes():
     sharp = cv2.cvtColor(stack.frames[3], cv2.COLOR_RGB2GRAY)
     letters, unevenness = {}, {}
     for align in ("none", "similarity"):
-        height_map = reconstruct(stack, ReconstructionOptions(align=align))
+        height_map = reconstruct(stack, ReconstructionOptions(method="mdml", align=align))
         picture = cv2.cvtColor(height_map.all_in_focus, cv2.COLOR_RGB2GRAY)
         printing = picture[80:200, 400:580]
         letters[align] = cv2.matchTemplate(sharp, printing, cv2.TM_CCOEFF_NORMED).max()

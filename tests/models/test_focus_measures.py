@@ -9,7 +9,7 @@ from scipy.ndimage import convolve, uniform_filter
 
 from models.errors import InputError
 from models.focus.measures import continue_outside, focus_measure, margin_px, measure_strip, relative_noise, to_grey
-from models.methods import METHODS
+from models.methods import MEASURES
 
 
 def second_difference(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def by_formula(image: np.ndarray, method: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_equals_its_formula_up_to_the_border(method, dtype):
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (40, 51), dtype=dtype, endpoint=True)
     expected = uniform_filter(by_formula(image, method), 9, mode="mirror")
@@ -49,7 +49,7 @@ def test_equals_its_formula_up_to_the_border(method, dtype):
 
 
 @pytest.mark.parametrize("stabilise", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_full_scale_does_not_overflow(method, stabilise):
     board = (np.indices((32, 32)) // 2).sum(axis=0) % 2
     eight = focus_measure((255 * board).astype(np.uint8), method, 5, stabilise=stabilise)
@@ -60,13 +60,13 @@ def test_full_scale_does_not_overflow(method, stabilise):
 
 
 @pytest.mark.parametrize("stabilise", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_an_even_image_has_no_focus_at_all(method, stabilise):
     image = np.full((20, 30), 777, np.uint16)
     assert not focus_measure(image, method, 9, stabilise=stabilise).any()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_the_border_is_no_sharper_than_the_middle(method):
     image = np.random.default_rng(1).integers(0, 255, (300, 300), dtype=np.uint8)
     measure = focus_measure(image, method, 9)
@@ -80,7 +80,7 @@ def test_the_border_is_no_sharper_than_the_middle(method):
     columns=st.integers(1, 40),
     cut=st.integers(1, 39),
     window=st.sampled_from([1, 2, 5, 9]),
-    method=st.sampled_from(list(METHODS)),
+    method=st.sampled_from(MEASURES),
     dtype=st.sampled_from([np.uint8, np.uint16]),
     stabilise=st.booleans(),
     seed=st.integers(0, 1000),
@@ -110,7 +110,7 @@ def test_colour_is_measured_on_its_grey_image(dtype):
     np.testing.assert_array_equal(focus_measure(colour, "mdml", 9), focus_measure(grey, "mdml", 9))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_the_relative_noise_is_that_of_white_noise(method):
     rng = np.random.default_rng(3)
     frames = np.clip(rng.normal(100, 8, (12, 120, 120)), 0, 255).astype(np.uint8)
@@ -118,7 +118,7 @@ def test_the_relative_noise_is_that_of_white_noise(method):
     assert measures.std(axis=0).mean() / measures.mean() == pytest.approx(relative_noise(method, 9), rel=0.15)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_stabilised_photon_noise_is_the_same_in_dark_and_bright_places(method):
     rng = np.random.default_rng(4)
 
@@ -133,7 +133,7 @@ def test_stabilised_photon_noise_is_the_same_in_dark_and_bright_places(method):
 def test_sharper_is_larger_whatever_the_method():
     sharp = np.random.default_rng(5).integers(0, 255, (64, 64), dtype=np.uint8)
     blurred = cv2.GaussianBlur(sharp, (0, 0), 1.0)
-    for method in METHODS:
+    for method in MEASURES:
         assert (focus_measure(sharp, method, 9) > focus_measure(blurred, method, 9)).all()
 
 

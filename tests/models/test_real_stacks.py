@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 from models.evaluate import compare
 from models.focal_stack import FocalStack
 from models.height_map import Flag, HeightMap
-from models.methods import METHODS, ReconstructionOptions
+from models.methods import MEASURES, ReconstructionOptions
 from models.reconstruct import reconstruct
 from tests.data import SHARED, needs_shared
 
@@ -46,7 +46,7 @@ def test_the_rocks_by_the_default():
     assert max(errors) < 0.105
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_the_rocks_by_every_method(method):
     errors = rock_errors(ReconstructionOptions(method=method, regularisation=1.0))
     assert np.mean(errors) <= 0.125

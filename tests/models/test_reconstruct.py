@@ -13,7 +13,7 @@ from models import streaming
 from models.errors import Cancelled, InputError
 from models.focal_stack import FocalStack, Optics
 from models.height_map import Flag, HeightMap
-from models.methods import METHODS, ReconstructionOptions
+from models.methods import MEASURES, ReconstructionOptions
 from models.optics import FocusRenderer
 from models.reconstruct import focus_curve, reconstruct
 from models.streaming import StreamingReconstruction
@@ -35,6 +35,7 @@ def tilted_plane(frames: int = 12, shape: tuple[int, int] = (70, 90), dtype: typ
 
 
 STACK, TRUTH = tilted_plane()
+MDML = ReconstructionOptions(method="mdml")
 
 
 def stream(stack: FocalStack, options: ReconstructionOptions) -> HeightMap:
@@ -51,7 +52,7 @@ def assert_identical(one: HeightMap, other: HeightMap) -> None:
     np.testing.assert_array_equal(one.all_in_focus, other.all_in_focus)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("colour", [False, True])
 def test_a_tilted_plane_is_found(method, dtype, colour):
@@ -70,10 +71,10 @@ def test_a_tilted_plane_is_found(method, dtype, colour):
 @pytest.mark.parametrize(
     "options",
     [
-        ReconstructionOptions(),
+        MDML,
         ReconstructionOptions(method="sml", window=5, stabilise=False),
-        ReconstructionOptions(regularisation=1.0),
-        ReconstructionOptions(align="similarity"),
+        ReconstructionOptions(method="mdml", regularisation=1.0),
+        ReconstructionOptions(method="mdml", align="similarity"),
     ],
     ids=str,
 )
@@ -81,7 +82,7 @@ def test_streaming_equals_batch(options):
     assert_identical(stream(STACK, options), reconstruct(STACK, options))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_the_strips_leave_no_trace(monkeypatch, method, rows):
     options = ReconstructionOptions(method=method)
@@ -90,7 +91,7 @@ def test_the_strips_leave_no_trace(monkeypatch, method, rows):
     assert_identical(whole, reconstruct(STACK, options))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURES)
 def test_the_direction_of_the_sweep_does_not_matter(method):
     down = FocalStack(STACK.frames[::-1], STACK.z_um[::-1], STACK.pixel_um)
     options = ReconstructionOptions(method=method)
@@ -103,8 +104,8 @@ def test_the_direction_of_the_sweep_does_not_matter(method):
 @given(offset_um=st.floats(-1e4, 1e4))
 @settings(max_examples=10, deadline=None)
 def test_moving_the_stage_moves_the_heights(offset_um):
-    here = reconstruct(STACK).height_um
-    there = reconstruct(FocalStack(STACK.frames, STACK.z_um + offset_um)).height_um
+    here = reconstruct(STACK, MDML).height_um
+    there = reconstruct(FocalStack(STACK.frames, STACK.z_um + offset_um), MDML).height_um
     np.testing.assert_allclose(there, here + offset_um, atol=2e-3)
 
 
@@ -118,7 +119,7 @@ def test_more_light_leaves_the_heights_of_plain_sml(factor):
 
 
 def test_a_frame_that_does_not_fit_leaves_the_ones_before_it_in_place():
-    options = ReconstructionOptions()
+    options = MDML
     taking = StreamingReconstruction(options)
     taking.add_all(list(STACK)[:4])
     with pytest.raises(InputError, match="strictly"):
@@ -128,12 +129,12 @@ def test_a_frame_that_does_not_fit_leaves_the_ones_before_it_in_place():
 
 
 def test_the_movement_found_is_kept_with_the_map():
-    parameters = reconstruct(STACK, ReconstructionOptions(align="shift")).parameters
+    parameters = reconstruct(STACK, ReconstructionOptions(method="mdml", align="shift")).parameters
     assert len(parameters["drift_px"]) == len(parameters["magnification"]) == len(STACK)
 
 
 def test_the_map_grows_frame_by_frame():
-    taking = StreamingReconstruction(ReconstructionOptions())
+    taking = StreamingReconstruction(MDML)
     for frame, z_um in STACK:
         taking.add(frame, z_um)
         if taking.frame_count < 2:
@@ -148,14 +149,14 @@ def test_the_map_grows_frame_by_frame():
         if ahead.any():
             assert growing.has_flag(Flag.PEAK_AT_END)[ahead].mean() > 0.9
     assert taking.frame_count == len(STACK)
-    assert_identical(taking.height_map(), reconstruct(STACK))
+    assert_identical(taking.height_map(), reconstruct(STACK, MDML))
     assert not taking.drift_px.any()
     assert taking.drift_px.shape == (len(STACK), 2)
     assert (taking.magnification == 1).all()
 
 
 def test_a_live_map_is_not_changed_by_later_frames():
-    taking = StreamingReconstruction(ReconstructionOptions())
+    taking = StreamingReconstruction(MDML)
     for frame, z_um in list(STACK)[:4]:
         taking.add(frame, z_um)
     early = taking.height_map()
@@ -175,7 +176,7 @@ def test_progress_and_cancel():
             cancel.set()
 
     with pytest.raises(Cancelled):
-        reconstruct(STACK, progress=progress, cancel=cancel)
+        reconstruct(STACK, MDML, progress=progress, cancel=cancel)
     assert seen == [(4, 12)], "progress comes for several frames at once; none is read after Cancel"
 
 
@@ -193,7 +194,7 @@ def test_progress_and_cancel():
     ],
 )
 def test_a_frame_that_does_not_fit_is_refused_and_leaves_the_rest(frame, z_um, words):
-    taking = StreamingReconstruction(ReconstructionOptions())
+    taking = StreamingReconstruction(MDML)
     taking.add(STACK.frames[0], 0.0)
     taking.add(STACK.frames[1], 1.0)
     with pytest.raises(InputError, match=words):
@@ -208,12 +209,18 @@ def test_an_unknown_method_is_refused_at_once():
         StreamingReconstruction(ReconstructionOptions(method="wavelet"))
 
 
+@pytest.mark.parametrize("method", ["rr", "gplws-net"])
+def test_what_is_no_focus_measure_is_refused_at_once(method):
+    with pytest.raises(InputError, match=r"no focus measure.*mdml"):
+        StreamingReconstruction(ReconstructionOptions(method=method))
+
+
 def test_clipped_pixels_are_flagged_at_any_bit_depth():
     stack, _ = tilted_plane()
     for frames, full in ((stack.frames, 255), (stack.frames.astype(np.uint16) * 16, 4095)):
         frames = frames.copy()
         frames[:, 20:30, 20:30] = full
-        flagged = reconstruct(FocalStack(frames, stack.z_um)).has_flag(Flag.SATURATED)
+        flagged = reconstruct(FocalStack(frames, stack.z_um), MDML).has_flag(Flag.SATURATED)
         assert flagged[20:30, 20:30].all()
         assert flagged.sum() == 100
 
@@ -240,7 +247,7 @@ def test_the_focus_curve_outside_the_image():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2)])
 def test_tiny_images(shape):
     frames = np.random.default_rng(0).integers(0, 255, (4, *shape), dtype=np.uint8)
-    options = ReconstructionOptions(regularisation=1.0, align="similarity")
+    options = ReconstructionOptions(method="mdml", regularisation=1.0, align="similarity")
     assert reconstruct(FocalStack(frames, np.arange(4.0)), options).shape == shape
 
 
@@ -254,7 +261,7 @@ def test_rendered_surfaces_are_found_where_the_confidence_says_so(name):
     light = np.stack([renderer.render(z) for z in z_um])
     electrons = rng.poisson(light * (8000 * 0.7 / np.percentile(light[0], 99))) + rng.normal(0, 15, light.shape)
     frames = np.clip(electrons / 8000 * 255, 0, 255).astype(np.uint8)
-    height_map = reconstruct(FocalStack(frames, z_um.astype(float), 0.5))
+    height_map = reconstruct(FocalStack(frames, z_um.astype(float), 0.5), MDML)
     trusted = height_map.confidence > 0.5
     error_steps = np.abs(height_map.height_um - relief.height_um)[trusted] / 2.0
     assert trusted.mean() > 0.7
