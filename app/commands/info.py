@@ -1,4 +1,4 @@
-"""``info`` and ``methods``: what is in a file, and what the program can do."""
+"""``info`` and ``methods``: what is in a file, what comes with the program, and what it can do."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +12,10 @@ from models.focal_stack import FocalStack
 from models.formats import read_height_map, read_stack
 from models.formats.maps import NUMBER_SUFFIXES, is_tiff_map
 from models.height_map import HeightMap
-from models.language import _
-from models.methods import DEFAULT_METHOD, METHODS
+from models.language import N_, _
+from models.methods import DEFAULT_METHOD, METHODS, Kind
+from models.networks.weights import SUFFIX, WeightsFile, describe_weights, shipped_files
+from models.schema import software_version
 from models.storage import (
     SAMPLE_SUFFIXES,
     frames_written,
@@ -24,16 +26,34 @@ from models.storage import (
     reconstruction_names,
 )
 
+KINDS: dict[Kind, str] = {
+    "network": N_("Networks"),
+    "measure": N_("Focus measures"),
+    "volume": N_("Methods of the whole focus volume"),
+}
+
 
 def register(cli: typer.Typer) -> None:
     """Add the commands, with help in the language in use."""
     Json = Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))]  # noqa: N806
 
-    @cli.command("info", help=_("Say what is in a file or folder: frames, scale, reconstructions."))
+    @cli.command(
+        "info",
+        help=_(
+            "Say what is in a file or folder: frames, scale, reconstructions. Without a FILE: which trained weights "
+            "come with the program."
+        ),
+    )
     def info_command(
-        file: Annotated[Path, typer.Argument(metavar="FILE", help=_("A stack, a height map or a folder of images."))],
+        file: Annotated[
+            Path | None,
+            typer.Argument(metavar="FILE", help=_("A stack, a height map, a folder of images or a file of weights.")),
+        ] = None,
         as_json: Json = False,
     ) -> None:
+        if file is None:
+            _say_what_is_shipped(as_json)
+            return
         facts = _describe(file)
         if as_json:
             print_json(facts)
@@ -51,19 +71,50 @@ def register(cli: typer.Typer) -> None:
                 [
                     {
                         "name": m.name,
+                        "kind": m.kind,
                         "title": m.title,
                         "summary": m.summary,
                         "source": m.source,
                         "default": m.name == DEFAULT_METHOD,
+                        "needs_whole_stack": m.whole_stack,
                     }
                     for m in METHODS.values()
                 ]
             )
             return
-        print_table(
-            (_("name"), _("method"), _("good for"), _("source")),
-            [(m.name, _(m.title), _(m.summary), m.source) for m in METHODS.values()],
-        )
+        for kind, heading in KINDS.items():
+            print(_(heading))
+            print_table(
+                (_("name"), _("method"), _("good for")),
+                [(m.name, _(m.title), f"{_(m.summary)} {m.source}.") for m in METHODS.values() if m.kind == kind],
+            )
+            print()
+
+
+def _say_what_is_shipped(as_json: bool) -> None:
+    """The program, and the weights that come with it."""
+    weights = [_describe_weights(describe_weights(path)) for path in shipped_files()]
+    if as_json:
+        print_json({"version": software_version(), "weights": weights})
+        return
+    print(f"reliefscope {software_version()}")
+    if not weights:
+        print(_("No trained weights come with this program. Give a file of yours with --weights."))
+        return
+    print_table(
+        (_("network"), _("weights"), "SHA-256", _("card")),
+        [(w["network"], w["path"], w["sha256"], w["card"] or "-") for w in weights],
+    )
+
+
+def _describe_weights(found: WeightsFile) -> dict[str, Any]:
+    return {
+        "network": found.network,
+        "path": str(found.path),
+        "sha256": found.sha256,
+        "calibrated": found.calibrated,
+        "card": None if found.card is None else str(found.card),
+    }
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -72,6 +123,8 @@ def _describe(path: Path) -> dict[str, Any]:
         raise InputError(_("There is no file or folder {path}.").format(path=path))
     suffix = path.suffix.lower()
     facts: dict[str, Any] = {"path": str(path)}
+    if suffix == SUFFIX and not path.is_dir():
+        return {**facts, "kind": "weights", **_describe_weights(describe_weights(path))}
     if suffix in SAMPLE_SUFFIXES and not path.is_dir():
         return {**facts, **_describe_sample(path)}
     if not path.is_dir() and suffix in NUMBER_SUFFIXES and (suffix not in (".tif", ".tiff") or is_tiff_map(path)):
@@ -127,6 +180,14 @@ def _describe_map(height_map: HeightMap) -> dict[str, Any]:
 def _readable(facts: dict[str, Any]) -> dict[str, str]:
     """The same facts in words."""
     words = {_("file"): facts["path"]}
+    if facts["kind"] == "weights":
+        calibrated = _("yes") if facts["calibrated"] else _("no: they state no uncertainty")
+        return words | {
+            _("network"): facts["network"],
+            "SHA-256": facts["sha256"],
+            _("calibrated"): calibrated,
+            _("card"): facts["card"] or "-",
+        }
     if "complete" in facts and not facts["complete"]:
         words[_("state")] = _("interrupted: {written} of {planned} frames were written").format(
             written=facts["frames_written"], planned=facts["frames_planned"]

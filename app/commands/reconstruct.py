@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from app.commands.stack_options import stack_options
@@ -27,7 +28,8 @@ from models.formats.images import frame_files
 from models.formats.picture import CONTENTS, Content
 from models.height_map import Flag, HeightMap, without_weak
 from models.language import _
-from models.methods import DEFAULT_METHOD, METHODS, ReconstructionOptions, find_method
+from models.methods import DEFAULT_METHOD, ENGINES, METHODS, ReconstructionOptions, find_method
+from models.networks.weights import weights_network
 from models.reconstruct import reconstruct
 from models.storage import stack_sha256
 from models.validation import first_problem
@@ -37,7 +39,11 @@ def register(cli: typer.Typer) -> None:
     """Add the commands, with help in the language in use."""
     given = stack_options()
     Method = Annotated[  # noqa: N806
-        str, typer.Option("--method", help=_("One of: {names}.").format(names=", ".join(METHODS)))
+        str | None,
+        typer.Option(
+            "--method",
+            help=_("One of: {names}. {default} if not given.").format(names=", ".join(METHODS), default=DEFAULT_METHOD),
+        ),
     ]
 
     @cli.command("reconstruct", help=_("Compute the height of every pixel of a focal stack."))
@@ -57,7 +63,17 @@ def register(cli: typer.Typer) -> None:
         z0_um: given.z0_um = None,
         descending: given.descending = False,
         pixel_um: given.pixel_um = None,
-        method: Method = DEFAULT_METHOD,
+        method: Method = None,
+        weights: Annotated[
+            Path | None,
+            typer.Option(
+                "--weights", metavar="FILE", help=_("Own weights, .safetensors: their network is the method.")
+            ),
+        ] = None,
+        engine: Annotated[
+            str | None,
+            typer.Option("--engine", help=_("What runs a network: {names}.").format(names=", ".join(ENGINES))),
+        ] = None,
         window: given.window = None,
         align: given.align = "none",
         regularisation: given.regularisation = None,
@@ -82,7 +98,10 @@ def register(cli: typer.Typer) -> None:
         ] = False,
         as_json: given.as_json = False,
     ) -> None:
-        options = reconstruction_options(method, window, align, regularisation)
+        method = chosen_method(method, weights)
+        _check_fits("--window", window, method, {"measure", "volume"})
+        _check_fits("--engine", engine, method, {"network"})
+        options = reconstruction_options(method, window, align, regularisation, weights=weights, engine=engine)
         check_share("--min-confidence", min_confidence)
         style = replace(_picture_style(show, colour_map), hill_shade=hill_shade, mark_uncertain=mark_uncertain)
         _check_use("--watertight", watertight, out, MESH_SUFFIXES)
@@ -109,11 +128,48 @@ def register(cli: typer.Typer) -> None:
             _print_summary(stack, height_map, summary)
 
 
+def chosen_method(method: str | None, weights: Path | None) -> str:
+    """The method that is asked for by name, by the network of a file of weights, or by neither."""
+    if weights is None:
+        return method or DEFAULT_METHOD
+    network = weights_network(weights)
+    find_method(network)
+    if method is not None and method != network:
+        find_method(method)
+        raise InputError(
+            _(
+                "--method {method}: the weights in {path} are of the network '{network}'. Leave one of the two out."
+            ).format(method=method, path=weights, network=network)
+        )
+    return network
+
+
+def _check_fits(option: str, value: object, method: str, kinds: Collection[str]) -> None:
+    """An option that the method does not look at is a misunderstanding; better said than ignored."""
+    if value is not None and find_method(method).kind not in kinds:
+        raise InputError(
+            _("{option}: the method '{method}' has no use for it. Leave it out.").format(option=option, method=method)
+        )
+
+
 def reconstruction_options(
-    method: str, window: int | None, align: str, regularisation: float | None
+    method: str,
+    window: int | None,
+    align: str,
+    regularisation: float | None,
+    *,
+    weights: Path | None = None,
+    engine: str | None = None,
 ) -> ReconstructionOptions:
     find_method(method)
-    given: dict[str, Any] = {"method": method, "window": window, "align": align, "regularisation": regularisation}
+    given: dict[str, Any] = {
+        "method": method,
+        "window": window,
+        "align": align,
+        "regularisation": regularisation,
+        "weights": None if weights is None else str(weights),
+        "engine": engine,
+    }
     try:
         return ReconstructionOptions(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -191,9 +247,15 @@ def summary_of(input_path: Path, stack: FocalStack, height_map: HeightMap, secon
         "missing_share": 1 - heights.size / height_map.height_um.size,
         "peak_at_end_share": float(height_map.has_flag(Flag.PEAK_AT_END).mean()),
         "mean_confidence": float(height_map.confidence.mean()),
+        "median_interval95": _median(height_map.interval95_um),
         "stack_sha256": height_map.provenance["stack_sha256"],
         "seconds": round(seconds, 3),
     }
+
+
+def _median(interval: NDArray[np.float32] | None) -> float | None:
+    """Half the width of the interval of the middle pixel; None where the method states none."""
+    return None if interval is None else float(np.nanmedian(interval))
 
 
 def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, Any]) -> None:
@@ -207,6 +269,10 @@ def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, 
         _("peak on first or last frame"): f"{summary['peak_at_end_share']:.1%}",
         _("mean confidence"): f"{summary['mean_confidence']:.2f}",
     }
+    if summary["median_interval95"] is not None:
+        facts[_("uncertainty (95 %)")] = _("± {u:.2f} {unit} at the median pixel").format(
+            u=summary["median_interval95"], unit=unit
+        )
     print_facts({**facts, _("written"): "\n".join(summary["outputs"])})
     if height_map.z_unit == "frame":
         complain(_("The step between the frames is unknown, so heights count frames. Give it with --step-um."))

@@ -34,6 +34,11 @@ def shipped_weights(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def shipped_files() -> list[Path]:
+    """All weights that come with the program, by name."""
+    return sorted(FOLDER.glob(f"*{SUFFIX}"))
+
+
 def weights_network(path: Path) -> str:
     """The name of the network whose weights ``path`` holds. Raises InputError where it is no file of weights."""
     name = _metadata(path).get("network")

@@ -1,0 +1,40 @@
+"""Weights for tests: networks as they begin, before any training, in files as the program ships them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.networks import engines, inference, weights
+from models.networks.calibration import calibrate
+from models.networks.registry import build
+
+
+def save_weights(folder: Path, name: str, *, calibrated: bool = True, seed: int = 0) -> Path:
+    """A file of random weights of the network ``name``; ``calibrated`` with intervals, as honest as they are."""
+    torch.manual_seed(seed)
+    path = folder / f"{name}.safetensors"
+    metadata = {"network": name}
+    if calibrated:
+        rng = np.random.default_rng(seed)
+        spread = rng.uniform(0.05, 3, 5000).astype(np.float32)
+        metadata["calibration"] = calibrate(spread, spread * rng.normal(size=5000).astype(np.float32)).to_json()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in build(name).state_dict().items()}, path, metadata)
+    return path
+
+
+def ship(monkeypatch: pytest.MonkeyPatch, folder: Path, *names: str) -> None:
+    """Make the program believe that it came with weights of these networks, and of no others.
+
+    "auto" is PyTorch: no engines are raced, and nothing is kept in the user's cache.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        save_weights(folder, name)
+    monkeypatch.setattr(weights, "FOLDER", folder)
+    for module in (inference, engines):
+        monkeypatch.setattr(module, "default_weights", weights.shipped_weights)
+    monkeypatch.setattr(engines, "fastest_engine", lambda *_arguments: "torch")
