@@ -5,13 +5,14 @@ per line: ``{"start": i, "size": j}`` before entry i runs at size j, then ``{"se
 the end ``{"peak_bytes": n}``, null where the system does not tell.
 """
 
+import functools
 import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -22,6 +23,9 @@ from models.benchmark import Size
 from models.focal_stack import FocalStack
 from models.methods import METHODS, ReconstructionOptions
 from models.networks.registry import build, find_network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """Frames (N, C, H, W) in 0..1 and focus positions (N,) in steps, rising, to heights (H, W)."""
@@ -74,26 +78,86 @@ def _built(name: str, engine: str) -> Run | str:
         return _reason(error)
 
 
-def _torch(name: str) -> Run:
-    """PyTorch as it comes: fused, float32, the memory layout that the network was written with."""
+def _built_network(name: str) -> "nn.Module":
+    """Fused, with random weights: speed does not depend on them."""
     import torch
 
     from models.networks.reparam import fuse
 
     torch.manual_seed(SEED)
-    network = fuse(build(name))
+    return fuse(build(name)).requires_grad_(False)
+
+
+def _torch(name: str) -> Run:
+    """PyTorch as it comes: float32, the memory layout that the network was written with."""
+    return _torch_run(_built_network(name))
+
+
+def _torch_channels_last(name: str) -> Run:
+    """PyTorch with channels last in memory, in 2D and 3D, as the program itself runs it."""
+    from models.networks.engines import with_channels_last
+
+    return _torch_run(with_channels_last(_built_network(name)))
+
+
+def _torch_bf16(name: str) -> Run:
+    """PyTorch, channels last, with bfloat16: where our networks allow it, everywhere that PyTorch does in others."""
+    from models.networks.engines import prepare, with_channels_last
+    from models.networks.gplws_compact import CompactGplwsNet
+
+    network = _built_network(name)
+    if isinstance(network, CompactGplwsNet):
+        return _torch_run(cast("nn.Module", prepare(network, "torch-bf16")))
+    return _torch_run(with_channels_last(network), autocast=True)
+
+
+def _torch_run(network: "nn.Module", *, autocast: bool = False) -> Run:
+    import torch
 
     def run(frames: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             found = network(torch.from_numpy(frames)[None], torch.from_numpy(z)[None])
-        heights: NDArray[np.float32] = found.height[0].numpy()
+        heights: NDArray[np.float32] = found.height[0].float().numpy()
         return heights
 
     return run
 
 
-ENGINES: dict[str, Callable[[str], Run]] = {"torch": _torch}
-"""By name, what makes a network ready to run with random weights: speed does not depend on them."""
+def _openvino(name: str, precision: str = "f32") -> Run:
+    """OpenVINO; compiled for each size when it first comes, which the round that is not counted pays."""
+    import torch
+    from torch import nn
+
+    from models.networks.engines import Compiled, compile_openvino
+
+    class Heights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = _built_network(name)
+
+        def forward(self, frames: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+            height: torch.Tensor = self.network(frames, z).height
+            return height
+
+    compiled: dict[tuple[int, ...], Compiled] = {}
+
+    def run(frames: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        if frames.shape not in compiled:
+            example = (torch.from_numpy(frames)[None], torch.from_numpy(z)[None])
+            compiled[frames.shape] = compile_openvino(Heights(), example, precision)
+        return np.array(compiled[frames.shape]([frames[None], z[None]])[0][0])
+
+    return run
+
+
+ENGINES: dict[str, Callable[[str], Run]] = {
+    "torch": _torch,
+    "torch-channels-last": _torch_channels_last,
+    "torch-bf16": _torch_bf16,
+    "openvino": _openvino,
+    "openvino-bf16": functools.partial(_openvino, precision="bf16"),
+}
+"""By name, what makes a network ready to run."""
 
 
 def _reconstruction(name: str) -> Run:

@@ -49,11 +49,13 @@ class Calibration:
 
 def calibrate(spread_steps: NDArray[np.float32], error_steps: NDArray[np.float32]) -> Calibration:
     """Fit to the spreads (n,) and absolute errors (n,) of held-out pixels; both in steps, n at least a few thousand."""
+    from scipy.optimize import isotonic_regression  # slow to load, and only whoever calibrates should wait
+
     order = np.argsort(spread_steps)
     spreads = np.array_split(np.log(spread_steps[order]), BINS)
     errors = np.array_split(np.abs(error_steps[order]), BINS)
-    half68 = np.maximum.accumulate([np.quantile(e, 0.68) for e in errors])
-    half95 = np.maximum.accumulate([np.quantile(e, 0.95) for e in errors])
-    right = np.minimum.accumulate([np.mean(e < TAIL_STEPS) for e in errors])
+    half68 = isotonic_regression([np.quantile(e, 0.68) for e in errors]).x
+    half95 = isotonic_regression([np.quantile(e, 0.95) for e in errors]).x
+    right = isotonic_regression([np.mean(e < TAIL_STEPS) for e in errors], increasing=False).x
     middle = np.maximum.accumulate([np.median(s) for s in spreads]) + 1e-9 * np.arange(BINS)
     return Calibration(*(tuple(map(float, values)) for values in (middle, half68, half95, right)))

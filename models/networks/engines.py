@@ -12,15 +12,17 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import platformdirs
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -31,6 +33,8 @@ from models.networks.gplws_compact import CompactGplwsNet, Past
 from models.networks.inference import default_weights, load_network
 
 log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound=nn.Module)
 
 ENGINES = ("auto", "torch", "torch-bf16", "openvino", "cuda")
 TRIAL = (8, 256, 256)
@@ -61,6 +65,8 @@ class OpenVinoNetwork:
         self.multiple, self.reach_px = network.multiple, network.reach_px
         self._network = network
         self._compiled = lru_cache(maxsize=4)(self._compile)
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
 
     def answers(self, frames: Tensor | None, past: Past | None = None) -> Tensor | None:
         """See :meth:`models.networks.gplws_compact.CompactGplwsNet.answers`."""
@@ -71,17 +77,8 @@ class OpenVinoNetwork:
         compiled = self._compiled(tuple(frames.shape))
         return torch.from_numpy(np.array(compiled([frames.numpy()])[0]))
 
-    def _compile(self, shape: tuple[int, ...]) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
-        import openvino
-
-        whole = _Answers(self._network)
-        with torch.no_grad():
-            model = openvino.convert_model(whole, example_input=torch.zeros(shape))
-        model.reshape(list(shape))
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        compiled: Callable[[list[np.ndarray]], list[np.ndarray]]
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
-        return compiled
+    def _compile(self, shape: tuple[int, ...]) -> "Compiled":
+        return compile_openvino(_Answers(self._network), (torch.zeros(shape),))
 
 
 class _Answers(nn.Module):
@@ -95,6 +92,23 @@ class _Answers(nn.Module):
         answers = self.network.answers(frames)
         assert answers is not None
         return answers
+
+
+Compiled = Callable[[list[NDArray[np.float32]]], Mapping[int, NDArray[np.float32]]]
+
+
+def compile_openvino(network: nn.Module, example: tuple[Tensor, ...], precision: str = "f32") -> Compiled:
+    """``network`` compiled for inputs of just the shapes of ``example``; ``precision``: "f32" or "bf16".
+
+    Raises ImportError where OpenVINO is not installed (``pip install reliefscope[cpu-fast]``).
+    """
+    import openvino
+
+    with torch.no_grad():
+        model = openvino.convert_model(torch.export.export(network, example))
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled: Compiled = openvino.Core().compile_model(model, "CPU", settings)
+    return compiled
 
 
 def available_engines() -> list[str]:
@@ -138,11 +152,7 @@ def _open(name: str, path: Path | None, _changed: int, engine: str, live: bool) 
 
 def prepare(network: CompactGplwsNet, engine: str) -> "CompactGplwsNet | OpenVinoNetwork":
     """A copy of the fused ``network`` that runs on ``engine``."""
-    network = deepcopy(network)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d):
-            order = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.channels_last_3d
-            layer.weight.data = layer.weight.data.contiguous(memory_format=order)
+    network = with_channels_last(deepcopy(network))
     if engine == "openvino":
         return OpenVinoNetwork(network)
     if engine == "cuda":
@@ -151,6 +161,15 @@ def prepare(network: CompactGplwsNet, engine: str) -> "CompactGplwsNet | OpenVin
         dtype = torch.float16 if engine == "cuda" else torch.bfloat16
         for part in (network.down, network.up, network.refine):
             part.to(dtype)
+    return network
+
+
+def with_channels_last(network: N) -> N:
+    """``network`` itself with its kernels in the memory order that makes grouped convolutions fast on processors."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            order = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.channels_last_3d
+            layer.weight.data = layer.weight.data.contiguous(memory_format=order)
     return network
 
 

@@ -1,0 +1,140 @@
+"""A network frame by frame: the same map as the whole stack at once, whatever the pieces and strips."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import InputError
+from models.focal_stack import FocalStack
+from models.height_map import Flag
+from models.methods import ReconstructionOptions
+from models.networks import streaming
+from models.networks.calibration import Calibration, calibrate
+from models.networks.engines import available_engines, open_network, prepare
+from models.networks.inference import infer
+from models.networks.registry import build
+from models.networks.reparam import fuse
+from models.networks.streaming import StreamingNetwork
+from tests.models.test_gplws_net import settled
+
+CERTAIN = Calibration((-5.0, 5.0), (0.1, 1.0), (0.2, 2.0), (1.0, 0.0))
+RNG = np.random.default_rng(0)
+FRAMES = RNG.integers(0, 255, (13, 70, 83)).astype(np.uint8)
+Z_UM = 100 + np.cumsum(RNG.uniform(0.5, 2.0, 13))
+
+
+def small_network(name="gplws-net-live"):
+    torch.manual_seed(0)
+    network = settled(build(name))
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    return fuse(network)
+
+
+NETWORK = small_network()
+
+
+def stream(groups, frames=FRAMES, z_um=Z_UM, network=NETWORK, **options):
+    taking = StreamingNetwork(network, CERTAIN, ReconstructionOptions(**options), pixel_um=0.5)
+    start = 0
+    for size in groups:
+        taking.add_all(list(zip(frames[start : start + size], z_um[start : start + size], strict=True)))
+        start += size
+    assert taking.frame_count == len(frames)
+    return taking.finish()
+
+
+@pytest.mark.parametrize("groups", [[13], [1] * 13, [5, 1, 7]])
+def test_pieces_of_the_sweep_give_what_the_whole_stack_gives(groups):
+    whole = infer(NETWORK, FocalStack(FRAMES, Z_UM), channels=1)
+    height_map = stream(groups)
+    assert np.abs(height_map.height_um - whole.height_um).max() < 2e-3
+    best = whole.weights.argmax(0)
+    assert np.mean(height_map.all_in_focus == np.take_along_axis(FRAMES, best[None], 0)[0]) > 0.999
+
+
+def test_a_map_in_between_changes_nothing():
+    taking = StreamingNetwork(NETWORK, CERTAIN, ReconstructionOptions())
+    for frame, z in zip(FRAMES, Z_UM, strict=True):
+        taking.add(frame, z)
+        if taking.frame_count >= 2:
+            between = taking.height_map()
+            assert np.isfinite(between.height_um).all()
+    assert np.array_equal(taking.finish().height_um, stream([1] * 13).height_um)
+
+
+@pytest.mark.parametrize("name", ["gplws-net-live", "gplws-net"])
+def test_strips_leave_no_seam(name, monkeypatch):
+    network = small_network(name)
+    frames = RNG.integers(0, 255, (5, 700, 24)).astype(np.uint8)
+    whole = stream([5], frames, Z_UM[:5], network)
+    monkeypatch.setattr(streaming, "PIXELS_AT_ONCE", 24 * 100)
+    assert len(streaming.strips_of((700, 24), network)) > 6
+    strips = stream([2, 3], frames, Z_UM[:5], network)
+    assert np.abs(strips.height_um - whole.height_um).max() < 1e-3
+    assert np.array_equal(strips.flags, whole.flags)
+
+
+def test_colour_16_bit_and_descending_sweeps():
+    colour = RNG.integers(0, 4095, (6, 30, 40, 3)).astype(np.uint16)
+    height_map = stream([6], colour, np.arange(6.0)[::-1])
+    assert height_map.all_in_focus.shape == (30, 40, 3)
+    assert height_map.height_um.dtype == np.float32
+    assert height_map.interval95_um.shape == (30, 40)
+    assert (height_map.interval95_um >= height_map.interval68_um).all()
+
+
+def test_a_frame_that_does_not_fit_is_refused_and_the_others_stay():
+    taking = StreamingNetwork(NETWORK, CERTAIN, ReconstructionOptions())
+    taking.add(FRAMES[0], 0.0)
+    with pytest.raises(InputError, match="first one"):
+        taking.add(FRAMES[1, :20], 1.0)
+    with pytest.raises(InputError, match="at least 2"):
+        taking.height_map()
+    taking.add(FRAMES[1], 1.0)
+    assert taking.height_map().shape == FRAMES.shape[1:]
+
+
+def test_alignment_marks_what_was_outside():
+    moved = np.stack([np.roll(FRAMES[0], 3 * k, axis=1) for k in range(4)])
+    height_map = stream([4], moved, Z_UM[:4], align="shift")
+    assert height_map.has_flag(Flag.OUTSIDE).any()
+    assert "drift_px" in height_map.parameters
+
+
+@pytest.mark.parametrize("engine", [name for name in available_engines() if name != "torch"])
+def test_engines_agree(engine):
+    """The tolerances that models/networks/engines.py states, in steps."""
+    other = prepare(NETWORK, engine)
+    expected, found = stream([13]), stream([13], network=other)
+    step_um = np.median(np.diff(Z_UM))
+    error = np.abs(found.height_um - expected.height_um).mean() / step_um
+    assert error < (0.01 if engine == "openvino" else 0.05)
+
+
+def test_intervals_hold_what_they_promise():
+    rng = np.random.default_rng(3)
+    spread = rng.lognormal(-1, 1, 40_000).astype(np.float32)
+    error = rng.laplace(0, 0.7 * spread**1.2).astype(np.float32)
+    calibration = calibrate(spread[::2], error[::2])
+    half68, half95 = calibration.half_widths(spread[1::2])
+    assert np.mean(np.abs(error[1::2]) <= half68) == pytest.approx(0.68, abs=0.02)
+    assert np.mean(np.abs(error[1::2]) <= half95) == pytest.approx(0.95, abs=0.01)
+    assert Calibration.from_json(calibration.to_json()).half68_steps == pytest.approx(
+        calibration.half68_steps, abs=1e-4
+    )
+    confidence = calibration.confidence(spread)
+    assert confidence.min() >= 0
+    assert confidence[spread < 0.2].mean() > confidence[spread > 2].mean()
+
+
+def test_weights_of_other_networks_and_unknown_engines_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "w.safetensors"
+    save_file(build("gplws-net-live").state_dict(), path, metadata={"network": "gplws-net-live"})
+    with pytest.raises(InputError, match="not calibrated"):
+        open_network("gplws-net-live", weights=path, engine="torch")
+    with pytest.raises(InputError, match="not of 'gplws-net'"):
+        open_network("gplws-net", weights=path)
+    with pytest.raises(InputError, match="engine 'abacus'"):
+        open_network("gplws-net-live", weights=path, engine="abacus")
