@@ -80,4 +80,11 @@ def rescaled_map(height_map: HeightMap, before: FocalStack, after: FocalStack) -
     """``height_map`` of ``before`` as the map of ``after``, whose heights are a multiple of the old ones."""
     factor = (after.z_um[-1] - after.z_um[0]) / (before.z_um[-1] - before.z_um[0])
     height_um = ((height_map.height_um - before.z_um[0]) * factor + after.z_um[0]).astype("float32")
-    return replace(height_map, height_um=height_um, z_unit=after.z_unit, pixel_um=after.pixel_um)
+    intervals = {
+        name: None if interval is None else (interval * abs(factor)).astype("float32")
+        for name, interval in (
+            ("interval68_um", height_map.interval68_um),
+            ("interval95_um", height_map.interval95_um),
+        )
+    }
+    return replace(height_map, height_um=height_um, z_unit=after.z_unit, pixel_um=after.pixel_um, **intervals)

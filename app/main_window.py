@@ -291,7 +291,7 @@ class MainWindow(QMainWindow):
         )
 
     def _on_captured(self, path: Path, height_map: HeightMap | None) -> None:
-        self.opening.take_capture(path, height_map)
+        self.opening.take_capture(path, height_map, self.run.still_wanted)
         if self.settings.show_surface_after_capture:
             self.show_workspace("surface")
         if self.run.was_cut_short:

@@ -19,7 +19,8 @@ from models.focal_stack import FocalStack
 from models.formats import STACK_SUFFIXES, read_stack, write_height_map
 from models.height_map import HeightMap, without_weak
 from models.language import _
-from models.methods import ReconstructionOptions
+from models.live import prepare
+from models.methods import ReconstructionOptions, find_method
 from models.reconstruct import reconstruct
 
 log = logging.getLogger(__name__)
@@ -75,8 +76,12 @@ class Opening(QObject):
         stack, options = self._document.stack, options or self._options()
         if stack is None:
             return
+        needs_network = find_method(options.method).kind == "network"
 
         def job(progress: Progress, cancel: threading.Event) -> HeightMap:
+            if needs_network:
+                prepare(options)
+                self.worker.rename(_("Reconstructing"))
             return reconstruct(stack, options, progress=progress, cancel=cancel)
 
         def then(height_map: HeightMap) -> None:
@@ -86,10 +91,15 @@ class Opening(QObject):
             elif self._document.stack is not None:
                 self._document.take_map_of(stack, height_map)
 
-        self.worker.submit(_("Reconstructing"), job, then)
+        self.worker.submit(_("Loading the network …") if needs_network else _("Reconstructing"), job, then)
 
-    def take_capture(self, path: Path, height_map: HeightMap | None) -> None:
-        """Open a stack that was just captured, with the map that grew meanwhile."""
+    def take_capture(
+        self, path: Path, height_map: HeightMap | None, still_wanted: ReconstructionOptions | None = None
+    ) -> None:
+        """Open a stack that was just captured, with the map that grew meanwhile.
+
+        ``still_wanted``: a stand-in grew that map; reconstruct with these options now that all frames are there.
+        """
 
         def job(progress: Progress, cancel: threading.Event) -> tuple[FocalStack, ReliefscopeError | None]:
             problem = None
@@ -106,6 +116,8 @@ class Opening(QObject):
             self._show(path, stack, height_map)
             if problem is not None:
                 self.failed.emit(problem)
+            if height_map is not None and still_wanted is not None:
+                self.reconstruct(still_wanted)
 
         self.worker.submit(_("Saving the height map"), job, then)
 

@@ -92,6 +92,10 @@ class Worker(QObject):
             self._waiting.append(_Order(title, job, then, threading.Event()))
             self._condition.notify()
 
+    def rename(self, title: str) -> None:
+        """For the running job, any thread: it has come to a part with another title."""
+        self._courier.send(self._tell, title)
+
     def cancel(self) -> None:
         """End the running job and forget what waits; nothing is delivered."""
         with self._condition:

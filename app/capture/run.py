@@ -1,6 +1,7 @@
 """One capture from its start to the finished height map: the sweep, the map that grows beside it, the file."""
 
 import re
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -9,27 +10,29 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QObject, Signal
 
 from app.capture.device import CaptureEnd
-from app.capture.growing_map import GrowingMap
+from app.capture.growing_map import GrowingMap, HandOver, MapState
 from app.capture.link import MicroscopeLink
 from hardware.sweep import Frame, SweepPlan
-from models.errors import OutputError
+from models.errors import OutputError, ReliefscopeError
 from models.height_map import HeightMap
 from models.language import _
-from models.methods import ReconstructionOptions
+from models.methods import ReconstructionOptions, find_method
 
 
 class CaptureRun(QObject):
     """Runs captures, one at a time. Outlives the panels that show it.
 
     ``grown``: a newer height map (take it with :meth:`take`). ``finished``: the final map or None, also in
-    ``final``. ``captured``: path of the complete file and its map, None where the reconstruction failed.
-    ``told``: a sentence for the user.
+    ``final``; it comes with the last frame, before the file is complete. ``captured``: path of the complete file and
+    its map, None where the reconstruction failed. ``stateChanged``: who makes the map, in ``state``, or how long after
+    the last frame the final one was there, in ``seconds_to_final``. ``told``: a sentence for the user.
     """
 
     started = Signal()
     grown = Signal()
     finished = Signal(object)
     captured = Signal(object, object)
+    stateChanged = Signal()
     told = Signal(str)
     failed = Signal(str, object)
 
@@ -38,8 +41,10 @@ class CaptureRun(QObject):
         self._link = link
         self._map: GrowingMap | None = None
         self._end: CaptureEnd | None = None
-        self._align = False
+        self._options = ReconstructionOptions()
         self.final: HeightMap | None = None
+        self.state: MapState | None = None
+        self.seconds_to_final = 0.0
         link.captureEnded.connect(self._on_capture_ended)
 
     def start(self, plan: SweepPlan, folder: Path, sample: str, options: ReconstructionOptions) -> None:
@@ -53,18 +58,22 @@ class CaptureRun(QObject):
             self.failed.emit("", error)
             return
         self.close()
-        self.final = None
-        self._end, self._align = None, options.align != "none"
+        self.final = self.state = None
+        self._end, self._options = None, options
         self._map = growing = GrowingMap(
             options,
+            frame_count=plan.frame_count,
             frame_bytes=self._link.frame_bytes(),
             pixel_um=device.pixel_um,
             provenance={"file": path.name, "device": device.name},
+            path=path,
             parent=self,
         )
         growing.grown.connect(self.grown)
         growing.finished.connect(self._on_map_finished)
         growing.failed.connect(self._on_map_failed)
+        growing.stateChanged.connect(self._on_state)
+        growing.handedOver.connect(lambda change: self.told.emit(hand_over_text(change)))
         self.started.emit()
 
         def take(frame: Frame) -> None:
@@ -78,7 +87,7 @@ class CaptureRun(QObject):
 
     def drift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Drift (n, 2) in px and magnification (n,) of the frames so far; None without alignment."""
-        if self._map is None or not self._align:
+        if self._map is None or self._options.align == "none":
             return None
         return self._map.drift_px, self._map.magnification
 
@@ -86,6 +95,11 @@ class CaptureRun(QObject):
     def was_cut_short(self) -> bool:
         """Whether the last capture ended before its last frame; ``told`` has said so."""
         return self._end is not None and bool(self._end.reason)
+
+    @property
+    def still_wanted(self) -> ReconstructionOptions | None:
+        """With what the stack is to be reconstructed when it is complete: where a stand-in made the map meanwhile."""
+        return self._options if find_method(self._options.method).whole_stack else None
 
     def close(self) -> None:
         """Give up the map that is growing, and wait for its thread."""
@@ -99,17 +113,27 @@ class CaptureRun(QObject):
             self.told.emit(_report(end))
         if end.path is None:
             self.close()
+            self.final = None
             self.finished.emit(None)
-        elif self._map is not None:
+        elif self._map is not None and self.final is None:
             self._map.finish()
-        else:  # the map failed on the way; the stack is there all the same
-            self.captured.emit(end.path, None)
+        else:  # the map is there already; or it failed on the way, and the stack is there all the same
+            self._map = None
+            self.captured.emit(end.path, self.final)
+
+    def _on_state(self, state: MapState) -> None:
+        self.state = state
+        self.stateChanged.emit()
 
     def _on_map_finished(self, height_map: HeightMap) -> None:
+        if self._map is None:  # given up while this was on its way
+            return
         self.final = height_map
         self.finished.emit(height_map)
-        self._map = None
+        self.seconds_to_final = time.monotonic() - self._map.last_frame_s
+        self.stateChanged.emit()
         if self._end is not None and self._end.path is not None:
+            self._map = None
             self.captured.emit(self._end.path, height_map)
 
     def _on_map_failed(self, error: Exception) -> None:
@@ -118,6 +142,20 @@ class CaptureRun(QObject):
         self.failed.emit("", error)
         if self._end is not None and self._end.path is not None:
             self.captured.emit(self._end.path, None)
+
+
+def hand_over_text(change: HandOver) -> str:
+    """What a change of method in mid-capture means, in words."""
+    slow, method = (_(find_method(name).title) for name in (change.slow, change.method))
+    if change.reason is None:
+        return _(
+            "{slow} is too slow for this capture: {method} makes the height map. "
+            "Reconstruct it in the Surface workspace for the other."
+        ).format(slow=slow, method=method)
+    reason = str(change.reason)
+    if not isinstance(change.reason, ReliefscopeError):
+        reason = f"{type(change.reason).__name__}: {reason}"
+    return _("{slow} failed, {method} makes the height map. {reason}").format(slow=slow, method=method, reason=reason)
 
 
 def new_path(folder: Path, sample: str) -> Path:

@@ -8,12 +8,10 @@ from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QMainWindow,
     QScrollArea,
     QStackedWidget,
-    QTabBar,
     QVBoxLayout,
     QWidget,
 )
@@ -22,6 +20,7 @@ from app.actions import Actions
 from app.capture.camera_panel import CameraPanel
 from app.capture.link import MicroscopeLink
 from app.capture.live_view import LiveView
+from app.capture.map_panel import MapPanel
 from app.capture.run import CaptureRun
 from app.capture.stack_panel import StackPanel, StackSetup
 from app.capture.stage_panel import StagePanel
@@ -30,14 +29,11 @@ from app.empty_state import EmptyState
 from app.fields import Section, hint
 from app.settings import Settings, profiles_folder
 from app.status_line import free_bytes
-from app.surface.image_view import ImageView
 from app.surface.reconstruction_panel import ReconstructionPanel
-from app.surface.view3d import SurfaceView
 from app.theme import set_role
 from app.top_bar import ActionButton
 from hardware.profile import load_profile, profile_names
 from models.errors import ReliefscopeError
-from models.height_map import HeightMap
 from models.language import _
 
 log = logging.getLogger(__name__)
@@ -61,8 +57,8 @@ class CaptureWorkspace(QWidget):
         self.reconstruction.start.hide()
         self.sample = QLineEdit()
         self.live = LiveView()
-        self.surface = SurfaceView()
-        self.height_image = ImageView()
+        self.map = MapPanel(run)
+        self.surface, self.height_image = self.map.surface, self.map.height_image
         self.start = ActionButton(actions["start"], role="primary")
         self.cancel = ActionButton(actions["cancel"])
         self._start_hint = hint()
@@ -80,7 +76,7 @@ class CaptureWorkspace(QWidget):
         self._show_position()
         self._show_busy()
         self._show_live()
-        self._on_finished(self._run.final)
+        self._show_drift()
 
     # --- layout
 
@@ -158,35 +154,9 @@ class CaptureWorkspace(QWidget):
         self._pages.addWidget(self.live)
         self._desk.setCentralWidget(self._pages)
 
-        self.surface.set_empty_text(_("The height map grows here during a capture."))
-        self.height_image.set_empty_text(_("The height map grows here during a capture."))
-        self.tabs = QTabBar()
-        self.tabs.addTab(_("Height map in 3D"))
-        self.tabs.addTab(_("2D"))
-        self.tabs.setExpanding(False)
-        self.tabs.setDrawBase(False)
-        self.maps = QStackedWidget()
-        self.maps.addWidget(self.surface)
-        self.maps.addWidget(self.height_image)
-        self._map_state = QLabel()
-        set_role(self._map_state, "hint")
-        head = QHBoxLayout()
-        head.setContentsMargins(0, 0, 12, 0)
-        head.addWidget(self.tabs)
-        head.addStretch(1)
-        head.addWidget(self._map_state)
-        right = QWidget()
-        set_role(right, "panel")
-        right_column = QVBoxLayout(right)
-        right_column.setContentsMargins(0, 0, 0, 0)
-        right_column.setSpacing(0)
-        right_column.addLayout(head)
-        right_column.addWidget(self.maps, 1)
-
         add_dock(self._desk, "capture-controls", _("Controls"), controls, Qt.DockWidgetArea.LeftDockWidgetArea)
-        self._map_dock = add_dock(
-            self._desk, "capture-map", _("Height map"), right, Qt.DockWidgetArea.RightDockWidgetArea
-        )
+        right = Qt.DockWidgetArea.RightDockWidgetArea
+        self._map_dock = add_dock(self._desk, "capture-map", _("Height map"), self.map, right)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(self._desk)
@@ -221,9 +191,9 @@ class CaptureWorkspace(QWidget):
         link.liveChanged.connect(self._show_live)
         link.pictureReady.connect(self._show_picture)
         link.focusFound.connect(self._show_focus)
-        self._run.started.connect(self._on_started)
-        self._run.grown.connect(self._show_growing)
-        self._run.finished.connect(self._on_finished)
+        self._run.started.connect(lambda: self.reconstruction.set_drift(None))
+        self._run.grown.connect(self._show_drift)
+        self._run.finished.connect(self._show_drift)
         self.stage.jogged.connect(link.jog)
         self.stage.heightChosen.connect(link.move_to)
         self.stage.stepsChanged.connect(self._remember_steps)
@@ -231,7 +201,6 @@ class CaptureWorkspace(QWidget):
         self.camera.settingsChosen.connect(link.apply)
         self.stack.setupChanged.connect(self._on_setup_changed)
         self.stack.summaryChanged.connect(self._show_start)
-        self.tabs.currentChanged.connect(self._show_tab)
         self.profile.activated.connect(lambda _index: self.connect_microscope())
         actions.connect_to(
             connect=self.connect_microscope,
@@ -352,36 +321,6 @@ class CaptureWorkspace(QWidget):
         picture = self._link.take_picture()
         if picture is not None and self._link.device is not None:
             self.live.show_picture(picture, self._link.device.pixel_um)
-
-    def _on_started(self) -> None:
-        self.surface.set_height_map(None)
-        self.height_image.set_height_map(None)
-        self.reconstruction.set_drift(None)
-
-    def _show_growing(self) -> None:
-        height_map = self._run.take()
-        if height_map is not None:
-            self._show_map(height_map, moving=True)
-            self._map_state.setText(_("growing"))
-            self._show_drift()
-
-    def _on_finished(self, height_map: HeightMap | None) -> None:
-        self._map_state.setText("")
-        if height_map is not None:
-            self._show_map(height_map, moving=False)
-            self._show_drift()
-
-    def _show_tab(self, index: int) -> None:
-        self.maps.setCurrentIndex(index)
-        if self._run.final is not None:
-            self._show_map(self._run.final, moving=False)
-
-    def _show_map(self, height_map: HeightMap, *, moving: bool) -> None:
-        """In the view that is seen; the other one follows when it is turned to."""
-        if self.maps.currentWidget() is self.surface:
-            self.surface.set_height_map(height_map, moving=moving)
-        else:
-            self.height_image.set_height_map(height_map)
 
     def _show_drift(self) -> None:
         if (drift := self._run.drift()) is not None:

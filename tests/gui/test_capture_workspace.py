@@ -367,7 +367,7 @@ def test_a_failing_reconstruction_does_not_hurt_the_capture(qtbot: QtBot, connec
     def broken(*_args: object) -> None:
         raise ArithmeticError("no good")
 
-    monkeypatch.setattr("app.capture.growing_map.StreamingReconstruction.add", broken)
+    monkeypatch.setattr("models.live.LiveReconstruction.add_all", broken)
     set_stack(connected, frames=12)
     connected.actions_by_name["start"].trigger()
     qtbot.waitUntil(lambda: connected.document.stack is not None, timeout=LONG)
