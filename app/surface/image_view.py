@@ -13,12 +13,14 @@ from app.surface.canvas import LARGEST_VIEW, Canvas
 from app.surface.colour_bar import ColourBar
 from app.surface.layers import (
     CONFIDENCE_MAP,
+    UNCERTAINTY_MAP,
     Layer,
     display_range,
     flags_overlay,
     grey_range,
     height_unit,
     layer_picture,
+    uncertainty_range,
 )
 from models.height_map import HeightMap
 
@@ -137,7 +139,10 @@ class ImageView(QWidget):
         elif self._layer == "confidence":
             self.colour_bar.set_colour_map(CONFIDENCE_MAP)
             self.colour_bar.set_range(0.0, 1.0, "")
-        self.colour_bar.setVisible(self._layer in ("height", "confidence"))
+        elif self._layer == "uncertainty":
+            self.colour_bar.set_colour_map(UNCERTAINTY_MAP)
+            self.colour_bar.set_range(*uncertainty_range(height_map), height_unit(height_map))
+        self.colour_bar.setVisible(self._layer in ("height", "confidence", "uncertainty"))
         self._draw_flags()
 
     def _draw_flags(self) -> None:

@@ -9,10 +9,11 @@ from models.colour_maps import colourise, robust_range
 from models.height_map import Flag, HeightMap
 from models.language import N_, _
 
-Layer = Literal["height", "confidence", "all_in_focus", "flags"]
+Layer = Literal["height", "confidence", "uncertainty", "all_in_focus", "flags"]
 UNTRUSTED = Flag.PEAK_AT_END | Flag.NO_PEAK | Flag.OUTSIDE
 AMBER = (255, 176, 32)
 CONFIDENCE_MAP = "gray"
+UNCERTAINTY_MAP = "inferno"
 SAMPLE = 256
 """Side of the sample from which a display range is taken: enough for a percentile, cheap enough for every update."""
 
@@ -51,6 +52,13 @@ def display_range(values: NDArray[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
+def uncertainty_range(height_map: HeightMap) -> tuple[float, float]:
+    """From 0 to what nearly all half widths of the 95 % interval stay below; (0, 1) where none are stated."""
+    if height_map.interval95_um is None:
+        return 0.0, 1.0
+    return 0.0, max(display_range(height_map.interval95_um)[1], 1e-6)
+
+
 def grey_range(image: NDArray[Any]) -> tuple[float, float]:
     """Levels that show ``image`` as the camera saw it: the whole range in 8 bit, the used one in 16 bit."""
     if image.dtype == np.uint8:
@@ -82,7 +90,11 @@ def layer_picture(
     threshold: float = 0.0,
     missing: tuple[int, int, int] = (60, 60, 60),
 ) -> NDArray[np.uint8]:
-    """The picture of one layer, (H, W, 3) uint8; a missing all-in-focus image gives the ``missing`` colour."""
+    """The picture of one layer, (H, W, 3) uint8; what the map does not have gives the ``missing`` colour."""
+    if layer == "uncertainty" and height_map.interval95_um is not None:
+        return colourise(height_map.interval95_um, UNCERTAINTY_MAP, *uncertainty_range(height_map), missing=missing)
+    if layer == "uncertainty":
+        return np.full((*height_map.shape, 3), missing, np.uint8)
     if layer == "confidence":
         return colourise(height_map.confidence, CONFIDENCE_MAP, 0.0, 1.0, missing=missing)
     if layer == "all_in_focus":

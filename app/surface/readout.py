@@ -32,10 +32,11 @@ class Readout(QWidget):
             value = QLabel(NOTHING)
             value.setFont(tabular(value.font()))
             value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            value.setMinimumWidth(value.fontMetrics().horizontalAdvance("−00 000.000 µm"))
+            value.setMinimumWidth(value.fontMetrics().horizontalAdvance("−0 000.00 ± 00.00 µm"))
             grid.addWidget(caption, line, 0)
             grid.addWidget(value, line, 1)
             self._values[name] = value
+        self._values["height"].setToolTip(_("± half of the interval that holds the height with 95 % probability"))
         self._flags = QLabel()
         self._flags.setWordWrap(True)
         self._flags.setMinimumHeight(2 * self._flags.fontMetrics().lineSpacing())
@@ -55,8 +56,7 @@ class Readout(QWidget):
         flags = int(height_map.flags[row, column])
         self._values["x"].setText(f"{number(column * scale, digits)} {unit}")
         self._values["y"].setText(f"{number(row * scale, digits)} {unit}")
-        shown = NOTHING if np.isnan(height) else f"{number(height, 3)} {height_unit(height_map)}"
-        self._values["height"].setText(shown)
+        self._values["height"].setText(NOTHING if np.isnan(height) else _height_text(height_map, row, column))
         self._values["confidence"].setText(number(float(height_map.confidence[row, column]), 2))
         text = flag_text(flags)
         self._flags.setText(text[:1].upper() + text[1:])
@@ -66,3 +66,11 @@ class Readout(QWidget):
         for value in self._values.values():
             value.setText(NOTHING)
         self._flags.clear()
+
+
+def _height_text(height_map: HeightMap, row: int, column: int) -> str:
+    """z ± u, u being half of the 95 % interval where the map states one."""
+    height, unit = float(height_map.height_um[row, column]), height_unit(height_map)
+    if height_map.interval95_um is None:
+        return f"{number(height, 3)} {unit}"
+    return f"{number(height, 2)} ± {number(float(height_map.interval95_um[row, column]), 2)} {unit}"

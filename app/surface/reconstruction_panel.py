@@ -7,12 +7,14 @@ from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from app.fields import Form, NumberField, OddField, hint
+from app.surface.method_box import MethodBox
+from app.surface.network_fields import EngineBox, WeightsBox
 from app.surface.ticks import number
 from app.theme import set_role
 from models.errors import InputError
 from models.height_map import HeightMap
 from models.language import N_, _
-from models.methods import METHODS, ReconstructionOptions, find_method
+from models.methods import ReconstructionOptions, find_method
 
 ALIGNMENTS = (
     ("shift", N_("Sideways"), N_("Remove movement in x and y")),
@@ -32,15 +34,10 @@ class ReconstructionPanel(QWidget):
         super().__init__(parent)
         self._is_filling = False
         self._stabilise = True  # no field of its own, but kept as it was given
-        self.method = QComboBox()
-        for method in METHODS.values():
-            self.method.addItem(_(method.title), method.name)
-            self.method.setItemData(self.method.count() - 1, f"{_(method.summary)}\n{method.source}", TIP)
-        # The long titles may be cut in the narrow column; the list that opens shows them whole.
-        self.method.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.method.setMinimumContentsLength(12)
-        self.method.view().setMinimumWidth(300)
+        self.method = MethodBox()
         self._summary = hint()
+        self.weights = WeightsBox()
+        self.engine = EngineBox()
         self.window_px = OddField(1, 101)
         self.window_px.setSuffix(" px")
         self.window_px.setToolTip(
@@ -64,10 +61,15 @@ class ReconstructionPanel(QWidget):
         self.start.clicked.connect(lambda: self.reconstructRequested.emit(self.value()))
 
         form = Form()
-        self.method.setAccessibleName(_("Method"))
         form.wide(self.method)
         form.wide(self._summary)
-        form.row(_("Window"), self.window_px)
+        self._of_networks = (
+            form.row(_("Weights"), self.weights),
+            self.weights,
+            form.row(_("Engine"), self.engine),
+            self.engine,
+        )
+        self._of_others = (form.row(_("Window"), self.window_px), self.window_px)
         form.wide(self.align)
         form.row(_("Remove"), self.alignment)
         form.wide(self._drift)
@@ -81,26 +83,33 @@ class ReconstructionPanel(QWidget):
 
         self.setValue(ReconstructionOptions())
         self.set_drift(None)
-        for box in (self.method, self.alignment):
+        for box in (self.method, self.alignment, self.engine):
             box.currentIndexChanged.connect(self._tell)
         for check in (self.align, self.regularise):
             check.toggled.connect(self._tell)
         self.window_px.edited.connect(self._tell)
         self.strength.edited.connect(self._tell)
+        self.weights.chosen.connect(self._on_weights_chosen)
+        self.weights.refused.connect(self._on_weights_refused)
 
     def value(self) -> ReconstructionOptions:
+        is_network = find_method(self.method.name()).kind == "network"
         return ReconstructionOptions(
-            method=self.method.currentData(),
+            method=self.method.name(),
             window=self.window_px.value(),
             align=self.alignment.currentData() if self.align.isChecked() else "none",
             regularisation=self.strength.value() if self.regularise.isChecked() else 0.0,
             stabilise=self._stabilise,
+            weights=self.weights.path if is_network else None,
+            engine=self.engine.currentData() if is_network else "auto",
         )
 
     def setValue(self, options: ReconstructionOptions) -> None:
         before = self.value()
         self._is_filling = True
-        self.method.setCurrentIndex(max(0, self.method.findData(options.method)))
+        self.method.choose(options.method)
+        self.weights.show_value(self.method.name(), options.weights)
+        self.engine.choose(options.engine)
         self.window_px.show_value(options.window)
         self.align.setChecked(options.align != "none")
         if options.align != "none":
@@ -142,8 +151,29 @@ class ReconstructionPanel(QWidget):
             self._refresh()
             self.valueChanged.emit(self.value())
 
+    def _on_weights_chosen(self, network: str) -> None:
+        """The network of a file is the method: weights fit no other."""
+        self._is_filling = True
+        self.method.choose(network)
+        self._is_filling = False
+        self._tell()
+
+    def _on_weights_refused(self, reason: str) -> None:
+        self._summary.setText(reason)
+        set_role(self._summary, "amber")
+
     def _refresh(self) -> None:
-        self._summary.setText(_(METHODS[self.method.currentData()].summary))
+        method = find_method(self.method.name())
+        is_network = method.kind == "network"
+        if method.name != self.weights.network:  # own weights were for the network before
+            self.weights.show_value(method.name, None)
+        for widgets, shown in ((self._of_networks, is_network), (self._of_others, not is_network)):
+            for widget in widgets:
+                widget.setVisible(shown)
+        lacks_weights = is_network and self.weights.is_missing
+        missing = _("No weights of this network come with the program: choose a file of yours.")
+        self._summary.setText(missing if lacks_weights else _(method.summary))
+        set_role(self._summary, "amber" if lacks_weights else "hint")
         self.alignment.setEnabled(self.align.isChecked())
         self.strength.setEnabled(self.regularise.isChecked())
 

@@ -42,10 +42,15 @@ from models.methods import METHODS, ReconstructionOptions
 TABS = (
     ("height", N_("Height"), N_("Heights in colours")),
     ("confidence", N_("Confidence"), N_("How clearly each pixel came into focus: black is a guess, white is sure")),
+    (
+        "uncertainty",
+        N_("Uncertainty"),
+        N_("Half the width of the interval that holds the height with 95 % probability"),
+    ),
     ("all_in_focus", N_("All in focus"), N_("Every pixel from the frame in which it was sharpest")),
     ("frames", N_("Frames"), N_("The images of the stack one by one")),
 )
-HEIGHT_TAB, FRAMES_TAB = 0, 3
+HEIGHT_TAB, FRAMES_TAB = 0, 4
 COLUMN_WIDTH = 268
 
 
@@ -248,6 +253,9 @@ class SurfaceWorkspace(QStackedWidget):
                     n=index + 1, count=len(stack), z=f"{number(float(stack.z_um[index]), 2)} {unit}".strip()
                 )
             )
+        elif name == "uncertainty" and height_map is not None and height_map.interval95_um is None:
+            self.image.set_empty_text(_("This method states no uncertainty. The networks of the program do."))
+            self.image.set_image(None)
         else:
             self.image.set_height_map(height_map, name if name != "frames" else "height")
 

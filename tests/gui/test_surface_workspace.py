@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from app.document import Document
 from app.surface.display_panel import Display, DisplayPanel
 from app.surface.reconstruction_panel import ReconstructionPanel
-from app.surface.workspace import TABS, SurfaceWorkspace
+from app.surface.workspace import FRAMES_TAB, TABS, SurfaceWorkspace
 from models.errors import OutputError
 from models.focal_stack import FocalStack
 from models.height_map import Flag, HeightMap
@@ -90,7 +90,7 @@ def test_a_map_without_its_stack_works_too(workspace):
     workspace._document.set_height_map(HeightMap(height, height, np.zeros((20, 30), np.uint8)))
     assert workspace.currentIndex() == 1
     assert workspace.tabs.tabData(workspace.tabs.currentIndex()) == "height"
-    assert not workspace.tabs.isTabVisible(3)
+    assert not workspace.tabs.isTabVisible(FRAMES_TAB)
     assert not workspace.reconstruction.start.isEnabled()
     assert workspace.display.exaggeration.suffix() == ""
     hover(workspace, 5, 5)
@@ -279,6 +279,8 @@ def test_reconstruct_button_sends_the_options(filled, qtbot):
         ReconstructionOptions(),
         *(ReconstructionOptions(method=name, window=21, align="similarity", regularisation=2.5) for name in METHODS),
         ReconstructionOptions(stabilise=False),
+        ReconstructionOptions(method="gplws-net", weights="/somewhere/own.safetensors", engine="torch"),
+        ReconstructionOptions(method="fvnet", weights="/somewhere/fvnet.safetensors"),
     ],
 )
 def test_reconstruction_panel_gives_back_what_it_was_given(qtbot, options):
