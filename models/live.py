@@ -117,7 +117,7 @@ def streaming_reconstruction(
     network = StreamingNetwork(
         opened.network, opened.calibration, options, pixel_um=pixel_um, z_unit=z_unit, provenance=provenance
     )
-    facts = {**options.record(), "engine": opened.engine, "weights_sha256": opened.weights_sha256}
+    facts = {**options.record(), "engine_used": opened.engine, "weights_sha256": opened.weights_sha256}
     return LiveReconstruction(network, method, facts)
 
 

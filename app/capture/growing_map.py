@@ -17,6 +17,7 @@ from PySide6.QtCore import QObject, Signal
 from app.capture.pace import Pace
 from app.capture.taken_frames import TakenFrames
 from app.workers import JOIN_SECONDS, Courier, Latest
+from models.errors import ReliefscopeError
 from models.focal_stack import ZUnit
 from models.height_map import HeightMap
 from models.live import LiveReconstruction, live_methods, streaming_reconstruction
@@ -162,7 +163,8 @@ class GrowingMap(QObject):
         except Exception as error:
             if following is None:
                 raise
-            log.warning("The map goes on without %s", method, exc_info=error)
+            is_defect = not isinstance(error, ReliefscopeError)
+            log.warning("The map goes on without %s: %s", method, error, exc_info=error if is_defect else None)
             reason = error
         if following is not None:
             self._courier.send(self.handedOver.emit, HandOver(method, following, reason))

@@ -36,6 +36,7 @@ class MapPanel(QWidget):
         self.state.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.state.setMinimumWidth(40)  # a long text is cut, and whole in the tip: the panel may be narrow
         set_role(self, "panel")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         set_role(self.state, "hint")
         head = QHBoxLayout()
         head.setContentsMargins(0, 0, 12, 0)

@@ -149,13 +149,15 @@ def hand_over_text(change: HandOver) -> str:
     slow, method = (_(find_method(name).title) for name in (change.slow, change.method))
     if change.reason is None:
         return _(
-            "{slow} is too slow for this capture: {method} makes the height map. "
-            "Reconstruct it in the Surface workspace for the other."
+            "'{slow}' is too slow for this capture, so '{method}' makes the height map. "
+            "Reconstruct in the Surface workspace to have it by the other."
         ).format(slow=slow, method=method)
     reason = str(change.reason)
     if not isinstance(change.reason, ReliefscopeError):
         reason = f"{type(change.reason).__name__}: {reason}"
-    return _("{slow} failed, {method} makes the height map. {reason}").format(slow=slow, method=method, reason=reason)
+    return _("'{slow}' failed, so '{method}' makes the height map. {reason}").format(
+        slow=slow, method=method, reason=reason
+    )
 
 
 def new_path(folder: Path, sample: str) -> Path:

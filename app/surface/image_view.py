@@ -156,6 +156,8 @@ class ImageView(QWidget):
         is_new = shape != self._shape
         self._shape, self._pixel_um = shape, pixel_um
         self._image.setVisible(shape is not None)
+        if self._line is not None:
+            self._line.setVisible(shape is not None)
         if is_new and shape is not None:
             rows, columns = shape
             self._box.largest = LARGEST_VIEW * max(rows, columns)

@@ -1,8 +1,8 @@
 """The list of methods, by kind."""
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
 from PySide6.QtGui import QStandardItem, QStandardItemModel
-from PySide6.QtWidgets import QComboBox, QWidget
+from PySide6.QtWidgets import QComboBox, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from models.errors import InputError
 from models.language import N_, _
@@ -13,6 +13,15 @@ HEADINGS: tuple[tuple[Kind, str], ...] = (
     ("measure", N_("Focus measures")),
     ("volume", N_("The whole focus volume")),
 )
+
+
+class _Indented(QStyledItemDelegate):
+    """Sets the entries of the open list off from their headings; the closed box shows them as they are."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
+        super().initStyleOption(option, index)
+        if index.data(Qt.ItemDataRole.UserRole) is not None:
+            option.text = f"    {option.text}"
 
 
 class MethodBox(QComboBox):
@@ -32,6 +41,7 @@ class MethodBox(QComboBox):
                 if method.kind == kind:
                     self._entries.appendRow(_entry(method))
         self.setModel(self._entries)
+        self.setItemDelegate(_Indented(self))
         self.setAccessibleName(_("Method"))
         # The long titles may be cut in the narrow column; the list that opens shows them whole.
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -57,7 +67,7 @@ class MethodBox(QComboBox):
 
 
 def _entry(method: Method) -> QStandardItem:
-    item = QStandardItem("  " + _(method.title))
+    item = QStandardItem(_(method.title))
     item.setData(method.name, Qt.ItemDataRole.UserRole)
     item.setData(f"{_(method.summary)}\n{method.source}", Qt.ItemDataRole.ToolTipRole)
     return item

@@ -254,7 +254,7 @@ class SurfaceWorkspace(QStackedWidget):
                 )
             )
         elif name == "uncertainty" and height_map is not None and height_map.interval95_um is None:
-            self.image.set_empty_text(_("This method states no uncertainty. The networks of the program do."))
+            self.image.set_empty_text(_("The method of this height map states no uncertainty. GPLWS-Net does."))
             self.image.set_image(None)
         else:
             self.image.set_height_map(height_map, name if name != "frames" else "height")

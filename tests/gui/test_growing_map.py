@@ -262,7 +262,7 @@ def test_the_window_says_which_network_made_the_map(qtbot, shipped, connected):
 def test_the_window_says_so_when_a_network_is_too_slow(qtbot, shipped, connected, monkeypatch):
     slowed(monkeypatch, NET, seconds=1.0)
     capture(qtbot, connected, NET)
-    assert any(text.startswith("GPLWS-Net, accurate is too slow") for text in bar_texts(connected))
+    assert any(text.startswith("'GPLWS-Net, accurate' is too slow") for text in bar_texts(connected))
     assert connected.capture.map.state.property("role") == "amber"
     assert "GPLWS-Net, live" in connected.capture.map.state.text()
 
@@ -270,7 +270,7 @@ def test_the_window_says_so_when_a_network_is_too_slow(qtbot, shipped, connected
 def test_a_network_without_weights_does_not_cost_the_capture(qtbot, connected, tmp_path, monkeypatch):
     ship(monkeypatch, tmp_path / "none")
     capture(qtbot, connected, NET)
-    assert any("GPLWS-Net, accurate failed" in text for text in bar_texts(connected))
+    assert any("'GPLWS-Net, accurate' failed" in text for text in bar_texts(connected))
     assert len(connected.document.stack) == 8
     assert connected.document.height_map.method == "mdml"
 

@@ -216,8 +216,10 @@ def test_a_map_without_uncertainty_says_so_and_the_other_layers_come_back(worksp
     assert not workspace.image.colour_bar.isVisible()
     assert "states no uncertainty" in workspace.image._canvas.empty_text
     assert workspace.image._canvas.scale_unit is None
+    assert not workspace.image._line.isVisible()
     to_tab(workspace, "height")
     assert workspace.image.colour_bar.isVisible()
+    assert workspace.image._line.isVisible()
     assert uncertainty_range(measured(with_interval=False)) == (0, 1)
 
 
