@@ -44,7 +44,7 @@ TABS = (
     ("confidence", N_("Confidence"), N_("How clearly each pixel came into focus: black is a guess, white is sure")),
     (
         "uncertainty",
-        N_("Uncertainty"),
+        N_("Uncertainty (95 %)"),
         N_("Half the width of the interval that holds the height with 95 % probability"),
     ),
     ("all_in_focus", N_("All in focus"), N_("Every pixel from the frame in which it was sharpest")),
