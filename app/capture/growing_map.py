@@ -177,7 +177,7 @@ class GrowingMap(QObject):
         streaming = streaming_reconstruction(self._options, method=method, live=True, **self._about)
         self._say(MapState(method, wanted))
         self._pace.begin()
-        next_map_s = 0.0
+        next_map_s = spent_s = 0.0
         for frames in self._groups():
             begun_s = time.monotonic()
             streaming.add_all(frames)
@@ -186,7 +186,7 @@ class GrowingMap(QObject):
             if not is_last and self._pace.expected_lag_s(streaming.frame_count) > MOST_LAG_S:
                 return False
             begun_s = time.monotonic()
-            if streaming.frame_count >= 2 and begun_s >= next_map_s and self._is_worth_drawing(streaming):
+            if streaming.frame_count >= 2 and begun_s >= next_map_s and self._is_worth_drawing(streaming, spent_s):
                 was_read = self._newest.put(streaming.height_map())
                 spent_s = time.monotonic() - begun_s
                 next_map_s = begun_s + spent_s / DRAW_SHARE
@@ -196,9 +196,10 @@ class GrowingMap(QObject):
             self._courier.send(self.finished.emit, streaming.finish())
         return True
 
-    def _is_worth_drawing(self, streaming: LiveReconstruction) -> bool:
-        """Not while frames are gone through again, and not when the final map is next."""
-        return streaming.frame_count == len(self._taken) and not self._pace.all_arrived
+    def _is_worth_drawing(self, streaming: LiveReconstruction, takes_s: float) -> bool:
+        """Not while frames are gone through again, and not where the last frame would have to wait for it."""
+        is_up_to_date = streaming.frame_count == len(self._taken)
+        return is_up_to_date and not self._pace.all_arrived and self._pace.seconds_to_last() > takes_s
 
     @property
     def _at_once(self) -> int:

@@ -58,12 +58,19 @@ class Pace:
         """Whether enough has been timed."""
         return len(self._seconds) >= MEASURED
 
+    def seconds_to_last(self) -> float:
+        """How long it will be until the last frame is there; 0 where it is."""
+        with self._lock:
+            since_last_s = time.monotonic() - self.last_frame_s
+            return max(0.0, (self.planned - self._arrived) * self._spacing_s() - since_last_s)
+
+    def _spacing_s(self) -> float:
+        return (self.last_frame_s - self._first_frame_s) / max(self._arrived - 1, 1)
+
     def expected_lag_s(self, done: int) -> float:
         """How long after the last frame all of them will have been taken in, ``done`` being so far; 0 at first."""
         if not self.is_known:
             return 0.0
         with self._lock:
-            still_to_come = self.planned - self._arrived
-            spacing_s = (self.last_frame_s - self._first_frame_s) / max(self._arrived - 1, 1)
-        work_s = statistics.median(self._seconds) * (self.planned - done)
-        return max(0.0, work_s - still_to_come * spacing_s)
+            coming_s = (self.planned - self._arrived) * self._spacing_s()
+        return max(0.0, statistics.median(self._seconds) * (self.planned - done) - coming_s)
