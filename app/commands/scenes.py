@@ -33,6 +33,15 @@ def register(cli: typer.Typer) -> None:
             int | None,
             typer.Option("--frames", metavar="N", min=3, help=_("Frames of each stack."), show_default="24"),
         ] = None,
+        style: Annotated[
+            str | None,
+            typer.Option(
+                "--style",
+                metavar="NAME",
+                help=_("Kind of scenes: mixed, textured, light-field, macro or rolls."),
+                show_default="mixed",
+            ),
+        ] = None,
         split: Annotated[
             str | None,
             typer.Option(
@@ -44,8 +53,10 @@ def register(cli: typer.Typer) -> None:
         jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help=_("Processes at work."))] = 1,
         as_json: Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))] = False,
     ) -> None:
-        if split is not None and any(value is not None for value in (count, seed, size, frames)):
-            raise InputError(_("A split is fixed: --count, --seed, --size and --frames do not go with --split."))
+        if split is not None and any(value is not None for value in (count, seed, size, frames, style)):
+            raise InputError(
+                _("A split is fixed: --count, --seed, --size, --frames and --style do not go with --split.")
+            )
         began_s = time.monotonic()
         with ended_by_ctrl_c(), progress_bar(_("Rendering")) as report:
             if split is not None:
@@ -57,7 +68,11 @@ def register(cli: typer.Typer) -> None:
                 from models.training.shards import ShardPlan, write_shards
 
                 scenes = count or _COUNT
-                plan = ShardPlan(out, scenes, _SEED if seed is None else seed, size or _SIZE_PX, frames or _FRAMES)
+                from models.training.styles import style as known_style
+
+                known_style(style or "mixed")
+                stream = _SEED if seed is None else seed
+                plan = ShardPlan(out, scenes, stream, size or _SIZE_PX, frames or _FRAMES, style or "mixed")
                 rendered = write_shards(plan, jobs=jobs, progress=report)
         _say(out, scenes, rendered, time.monotonic() - began_s, as_json)
 

@@ -10,7 +10,7 @@ Three things differ from the published network, each because it was measured to 
   needs no wide softmax.
 - A doubt per frame, averaged as the heights are, becomes the spread of the height.
 
-Every layer sees at most one frame ahead. What a frame needs of its neighbours is kept in a :class:`Past`, so that
+Every layer sees a few frames ahead. What a frame needs of its neighbours is kept in a :class:`Past`, so that
 pushing the frames one by one gives what the whole stack at once gives.
 """
 
@@ -52,22 +52,22 @@ class Past:
         self._frames += [] if frames is None else [frames]
         return torch.cat(self._frames, dim=1) if self.last else None
 
-    def neighbours(self, layer: nn.Module, x: Tensor | None) -> Tensor | None:
-        """New frames ``x`` (B, C, n, H, W), or None, between those before and after; zeros beyond both ends.
+    def neighbours(self, layer: nn.Module, x: Tensor | None, reach: int) -> Tensor | None:
+        """New frames ``x`` (B, C, n, H, W), or None, with ``reach`` frames before and after; zeros beyond both ends.
 
-        None as long as no frame has both neighbours.
+        None as long as no frame has all of them.
         """
         kept = self._kept.get(id(layer))
         if kept is None:
             if x is None:
                 return None
-            kept = torch.zeros_like(x[:, :, :1])
+            kept = _blank(x, reach)
         parts = [kept] if x is None else [kept, x]
         if self.last:
-            parts.append(torch.zeros_like(kept[:, :, :1]))
+            parts.append(_blank(kept, reach))
         around = torch.cat(parts, dim=2)
-        self._kept[id(layer)] = around[:, :, -2:]
-        return around if around.shape[2] >= 3 else None
+        self._kept[id(layer)] = around[:, :, -2 * reach :]
+        return around if around.shape[2] > 2 * reach else None
 
     def keep(self, layer: nn.Module, x: Tensor) -> None:
         """Store the frames of ``x`` until the way through the lower resolutions has caught up."""
@@ -77,6 +77,10 @@ class Past:
         """The oldest ``count`` frames stored by :meth:`keep`."""
         waiting = self._waiting[id(layer)]
         return torch.stack([waiting.popleft() for _ in range(count)], dim=2)
+
+
+def _blank(like: Tensor, count: int) -> Tensor:
+    return like.new_zeros(*like.shape[:2], count, *like.shape[3:])
 
 
 def _as_images(x: Tensor) -> Tensor:
@@ -107,26 +111,28 @@ class FocusStem(nn.Module):
 class CompactModule(nn.Module):
     """The group-parallel module: search in groups of channels, 2x2 maximum if ``halve``, merge all groups."""
 
-    def __init__(self, width: int, new_width: int, groups: int, *, halve: bool = False) -> None:
+    def __init__(self, width: int, new_width: int, groups: int, frames: int, *, halve: bool = False) -> None:
+        """``frames``: how many frames the search sees at once, an odd number."""
         super().__init__()
-        self.search: nn.Module = ReparameterizedConv3d(width, groups=groups)
+        self.search: nn.Module = ReparameterizedConv3d(width, kernel=(frames, 3, 3), groups=groups)
+        self.reach = frames // 2
         self.merge = nn.Conv2d(width, new_width, 1)
         self.halve = halve
         self.keeps_shape = width == new_width and not halve
 
     def forward(self, x: Tensor | None, past: Past | None) -> Tensor | None:
-        """``x`` (B, C, n, H, W); with a ``past``, which needs the inference form, frames come out one later."""
+        """``x`` (B, C, n, H, W); with a ``past``, which needs the inference form, frames come out ``reach`` later."""
         if past is None:
             assert x is not None
             found = self.search(x)
         else:
-            around = past.neighbours(self, x)
+            around = past.neighbours(self, x, self.reach)
             if around is None:
                 return None
             assert isinstance(self.search, nn.Conv3d)
             weight, bias, groups = self.search.weight, self.search.bias, self.search.groups
             found = F.conv3d(around, weight, bias, padding=(0, 1, 1), groups=groups)
-            x = around[:, :, 1:-1]
+            x = around[:, :, self.reach : -self.reach]
         images = F.relu(_as_images(found))
         if self.halve:
             images = F.max_pool2d(images, 2)
@@ -135,7 +141,9 @@ class CompactModule(nn.Module):
 
 
 class CompactGplwsNet(nn.Module):
-    """``widths``, ``groups`` and the numbers of modules that keep the shape, from 1/4 of the resolution downwards.
+    """``widths``, ``groups``, ``frames`` that a search sees and the numbers of modules that keep the shape: of each
+    level, from 1/4 of the resolution downwards. Fine levels see more frames: where the depth of field is several
+    steps, a narrow place of the relief is found by the whole of its focus curve or not at all.
 
     Takes grey frames (B, N, 1, H, W) in 0..1; of colour frames it sees the mean.
     """
@@ -146,6 +154,7 @@ class CompactGplwsNet(nn.Module):
         filters: int,
         widths: Sequence[int],
         groups: Sequence[int],
+        frames: Sequence[int],
         modules_down: Sequence[int],
         modules_up: Sequence[int],
     ) -> None:
@@ -154,14 +163,15 @@ class CompactGplwsNet(nn.Module):
         self.stem = FocusStem(filters, widths[0])
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
-            modules = [CompactModule(width, width, groups[level]) for _ in range(modules_down[level])]
+            modules = [CompactModule(width, width, groups[level], frames[level]) for _ in range(modules_down[level])]
             if level:
-                modules.insert(0, CompactModule(widths[level - 1], width, groups[level - 1], halve=True))
+                finer = level - 1
+                modules.insert(0, CompactModule(widths[finer], width, groups[finer], frames[finer], halve=True))
             self.down.append(nn.ModuleList(modules))
         pairs = list(zip(widths[1:], widths[:-1], strict=True))
         self.up = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairs)
         self.refine = nn.ModuleList(
-            nn.ModuleList(CompactModule(width, width, groups[level]) for _ in range(modules_up[level]))
+            nn.ModuleList(CompactModule(width, width, groups[level], frames[level]) for _ in range(modules_up[level]))
             for level, width in enumerate(widths[:-1])
         )
         self.head = nn.Conv2d(widths[0], BLOCK**2 + 2, 1)

@@ -75,7 +75,8 @@ def random_scene(
     share = float(rng.choice([0.0, rng.uniform(0.0, 0.5)]))
     renderer = StackRenderer(sheets, setup.blur, glow=(share, between(rng, 5.0, 40.0)))
     level = float(rng.uniform(0.6, 1.3)) if hard and chance(rng, 0.7) else None
-    conditions = draw_conditions(size, n, rng, level=level, dim=chosen.dim, laboratory=chosen.laboratory)
+    even = chosen.laboratory == 1.0 or (chosen.laboratory > 0.0 and chance(rng, chosen.laboratory))
+    conditions = draw_conditions(size, n, rng, level=level, dim=chosen.dim, laboratory=even)
     images = photograph(renderer.render, _reached(setup, rng), size, conditions, rng)
     truth = _truth(sheets, setup, size)
     z_um = setup.z_um

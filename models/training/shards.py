@@ -22,6 +22,7 @@ from models.language import _
 from models.training.generator import random_scene
 from models.training.processes import each_done, make_folder
 from models.training.scene import Scene
+from models.training.styles import STYLES
 
 SCENES_PER_SHARD = 16
 STREAM = 0
@@ -32,13 +33,20 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """``count`` scenes of ``frames`` images of ``size_px`` squared, from the stream of ``seed``."""
+    """``count`` scenes of ``frames`` images of ``size_px`` squared, from the stream of ``seed``; ``style`` is a key of
+    :data:`models.training.styles.STYLES`."""
 
     folder: Path
     count: int
     seed: int
     size_px: int = 160
     frames: int = 24
+    style: str = "mixed"
+
+    def seed_of(self, scene: int) -> tuple[int, ...]:
+        """What scene number ``scene`` is made of, and what tells these shards from others."""
+        style = list(STYLES).index(self.style)
+        return (self.seed, scene, *((style,) if style else ()))
 
     @property
     def shard_count(self) -> int:
@@ -100,10 +108,10 @@ def _is_there(plan: ShardPlan, shard: int) -> bool:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return False  # damaged: rendered again
     expected = (plan.scenes_in(shard), plan.size_px, plan.size_px)
-    if tuple(seed) != (plan.seed, shard * SCENES_PER_SHARD) or heights[1:] != expected[1:] or z_um[1] != plan.frames:
+    if tuple(seed) != plan.seed_of(shard * SCENES_PER_SHARD) or heights[1:] != expected[1:] or z_um[1] != plan.frames:
         raise InputError(
             _(
-                "{path} holds other scenes (another seed, size or number of frames). Please choose an empty folder."
+                "{path} holds other scenes (seed, style, size or number of frames). Please choose an empty folder."
             ).format(path=path)
         )
     return bool(heights[0] >= expected[0])
@@ -114,7 +122,9 @@ def _write_shard(work: tuple[ShardPlan, int]) -> None:
     first = shard * SCENES_PER_SHARD
     numbers: Iterable[int] = range(first, first + plan.scenes_in(shard))
     size = (plan.size_px, plan.size_px)
-    scenes: list[Scene] = [random_scene((STREAM, plan.seed, i), size=size, frames=plan.frames) for i in numbers]
+    scenes: list[Scene] = [
+        random_scene((STREAM, *plan.seed_of(i)), size=size, frames=plan.frames, kinds=plan.style) for i in numbers
+    ]
     with replacing(plan.path(shard)) as temporary:
         np.savez(
             temporary,
@@ -122,5 +132,5 @@ def _write_shard(work: tuple[ShardPlan, int]) -> None:
             z_um=np.stack([scene.stack.z_um for scene in scenes]).astype(np.float32),
             height_um=np.stack([scene.height_um for scene in scenes]),
             kind=np.array([scene.kind for scene in scenes]),
-            seed=np.array([plan.seed, first]),
+            seed=np.array(plan.seed_of(first)),
         )

@@ -44,8 +44,8 @@ class Style:
     parts: tuple[float, float, float, float] = (0.12, 0.28, 0.4, 0.2)
     finishes: tuple[Finish, ...] = ANY
     dim: float = 0.15
-    laboratory: bool = False
-    """Even light, little noise, no faults: as other people's rendered sets are."""
+    laboratory: float = 0.0
+    """Share of scenes with even light, little noise and no faults: as other people's rendered sets are."""
 
 
 STYLES: dict[str, Style] = {
@@ -56,6 +56,20 @@ STYLES: dict[str, Style] = {
         things=0.12,
         fibres=0.1,
     ),
+    "textured": Style(
+        families=(*ground.GROUND, ground.rock, ground.rock, engraved.coin),
+        macro=0.6,
+        disc=0.3,
+        blur_px_per_step=(0.15, 1.2),
+        most_blur_px=(4.0, 20.0),
+        sampling=(0.25, 1.0),
+        step_dof=(0.15, 1.2),
+        things=0.1,
+        parts=(0.02, 0.2, 0.73, 0.05),
+        finishes=STRONG,
+        dim=0.0,
+        laboratory=0.6,
+    ),
     "light-field": Style(
         families=(ground.swell, ground.steps, ground.balls, ground.plane),
         macro=1.0,
@@ -65,7 +79,7 @@ STYLES: dict[str, Style] = {
         things=0.9,
         parts=(0.0, 0.4, 0.4, 0.2),
         finishes=STRONG,
-        laboratory=True,
+        laboratory=1.0,
     ),
     "macro": Style(
         families=(ground.rock, ground.rock, ground.swell),
@@ -88,7 +102,8 @@ STYLES: dict[str, Style] = {
         dim=0.0,
     ),
 }
-"""``mixed`` is for training; the others show how a network does on what it was not made for."""
+"""``mixed`` and ``textured`` are for training: what is hard, and what is so clear that parts of a step can be learned
+from it. The others show how a network does on what it was not made for."""
 
 
 def style(name: str) -> Style:
