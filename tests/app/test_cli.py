@@ -23,6 +23,7 @@ from models.storage import load_reconstruction, open_stack
 from tests.data import SHARED, needs_shared
 
 ROOT = Path(__file__).parents[2]
+MDML = ("--method", "mdml")
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def test_reconstruct_into_every_format(capsys, stack, tmp_path):
         tmp_path / f"map{suffix}" for suffix in (".h5", ".tif", ".png", ".x3p", ".stl", ".ply", ".obj", ".csv", ".npy")
     ]
     words = [word for path in outputs for word in ("--out", path)]
-    code, out, err = run(capsys, "reconstruct", stack, "--step-um", 2, "--z0-um", 10, "--pixel-um", 0.5, *words)
+    code, out, err = run(capsys, "reconstruct", stack, *MDML, "--step-um", 2, "--z0-um", 10, "--pixel-um", 0.5, *words)
     assert code == 0, err
     assert "9 frames of 64 x 48 pixels" in out
     heights = read_height_map(outputs[1])
@@ -149,6 +150,8 @@ def test_info_of_a_folder_a_sample_and_a_map(capsys, stack, tmp_path):
         capsys,
         "reconstruct",
         stack,
+        "--method",
+        "mdml",
         "--step-um",
         2,
         "--out",
@@ -223,9 +226,9 @@ def test_without_a_display_the_window_is_refused_in_words(capsys, monkeypatch):
 
 
 def test_known_heights_in_another_unit_are_refused(capsys, stack, tmp_path):
-    run(capsys, "reconstruct", stack, "--step-um", 2, "--out", tmp_path / "truth.tif")
+    run(capsys, "reconstruct", stack, *MDML, "--step-um", 2, "--out", tmp_path / "truth.tif")
     refuse(capsys, "evaluate", stack, "--truth", tmp_path / "truth.tif", says="--step-um")
-    code, out, _err = run(capsys, "evaluate", stack, "--step-um", 2, "--truth", tmp_path / "truth.tif", "--json")
+    code, out, _err = run(capsys, "evaluate", stack, "--step-um", 2, "--truth", tmp_path / "truth.tif", *MDML, "--json")
     assert (code, json.loads(out)["mean_absolute_error"]) == (0, 0.0)
 
 
@@ -243,8 +246,8 @@ def test_bad_values(capsys, stack, tmp_path):
         (("--pixel-um", "-1"), "pixel size must be a positive number"),
         (("--z0-um", "3"), "without the step"),
         (("--method", "magic"), "no method called 'magic'.*mdml"),
-        (("--window", "0"), "--window 0"),
-        (("--window", "5000"), "--window 5000"),
+        (("--method", "mdml", "--window", "0"), "--window 0"),
+        (("--method", "mdml", "--window", "5000"), "--window 5000"),
         (("--align", "rotate"), "--align rotate"),
         (("--regularisation", "-1"), "--regularisation"),
         (("--regularisation", "nan"), "--regularisation"),
@@ -253,7 +256,7 @@ def test_bad_values(capsys, stack, tmp_path):
         (("--with-stack",), "--with-stack: this concerns only .h5"),
         (("--watertight",), "--watertight: this concerns only .stl .ply .obj"),
         (("--hill-shade",), "--hill-shade.* concerns only .png"),
-        (("--window", "8"), "--window 8 .* odd"),
+        (("--method", "mdml", "--window", "8"), "--window 8 .* odd"),
         (("--min-confidence", "1.5"), "--min-confidence 1.5 .* from 0 to 1"),
         (("--nonsense",), "--nonsense"),
     ):
@@ -265,8 +268,8 @@ def test_bad_values(capsys, stack, tmp_path):
 
 def test_weak_heights_can_be_left_out(capsys, stack, tmp_path):
     whole, strong = tmp_path / "whole.npy", tmp_path / "strong.npy"
-    assert run(capsys, "reconstruct", stack, "--out", whole)[0] == 0
-    _code, out, _err = run(capsys, "reconstruct", stack, "--min-confidence", 0.7, "--out", strong, "--json")
+    assert run(capsys, "reconstruct", stack, *MDML, "--out", whole)[0] == 0
+    _code, out, _err = run(capsys, "reconstruct", stack, *MDML, "--min-confidence", 0.7, "--out", strong, "--json")
     assert json.loads(out)["missing_share"] > 0
     known = np.isfinite(np.load(strong))
     assert 0 < known.mean() < 1

@@ -73,6 +73,7 @@ def test_only_what_concerns_the_method_is_shown(panel, method):
 
 def test_a_network_without_weights_asks_for_them(panel, tmp_path, monkeypatch):
     ship(monkeypatch, tmp_path / "none")
+    choose(panel, "mdml")
     choose(panel, NET)
     assert "choose a file" in panel._summary.text()
     assert panel._summary.property("role") == "amber"
