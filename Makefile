@@ -1,6 +1,7 @@
 # make demo    everything from nothing to the window on the simulated microscope (DEMO=headless: without a window)
 # make test    every check: lint, types, import rules, tests, with real windows under Xvfb
 # make bench   the speed and memory figures, each beside its alternative
+# make compare train every network on the same scenes and write docs/benchmarks.md: hours
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ TEST_PACKAGES := xvfb xauth
 MISSING_VENV := import sys, importlib.util as u; u.find_spec("ensurepip") or print("python%d.%d-venv" % sys.version_info[:2])
 PYTHON_PACKAGES := $(if $(PYTHON),$(shell $(PYTHON) -c '$(MISSING_VENV)'),python3 python3-venv)
 
-.PHONY: demo test bench run install system-window system-test translations lint clean
+.PHONY: demo test bench compare run install system-window system-test translations lint clean
 
 demo: system-window $(VENV)/installed
 	@$(BIN)/python -m app.demo $(if $(filter headless,$(DEMO)),--headless)
@@ -35,6 +36,27 @@ lint: system-test $(VENV)/installed-test
 
 bench: system-test $(VENV)/installed-test
 	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest tests/benchmarks --benchmark-only -s
+
+# Every network of docs/benchmarks.md from nothing: the same scenes and the same minutes of one core for each, then the
+# tables. Days where MINUTES is large; killed, the same command goes on. DefocusNet does not bear the common rate.
+MINUTES ?= 30
+COMPARED ?= gplws-net gplws-net-live gplws-net-2023 gplws-net-2023-concat gplws-net-2023-single gplws-net-2023-plain \
+	gplws-net-2023-depthwise gplws-net-2023-concat-plain gplws-net-2023-concat-depthwise \
+	ddff defocus-net aif-depth-net fvnet dfvnet dff-in-the-wild
+STYLES := light-field macro rolls
+
+compare: $(VENV)/installed-test
+	$(BIN)/reliefscope scenes --out runs/mixed --count 4000 --seed 1
+	$(BIN)/reliefscope scenes --out runs/textured --style textured --count 2400 --seed 3 --frames 32
+	for s in test calibration $(STYLES); do $(BIN)/reliefscope scenes --split $$s --out runs/$$s || exit; done
+	for n in $(COMPARED); do \
+		r=comparison; test $$n != defocus-net || r=comparison-slow; \
+		$(BIN)/reliefscope train --config $$r --network $$n --data runs/mixed --data runs/textured \
+			--out runs/$$n --minutes $(MINUTES) --threads 1 || exit; \
+	done
+	$(BIN)/reliefscope benchmark --scenes "test scenes=runs/test" $(foreach s,$(STYLES),--scenes "$(s)=runs/$(s)") \
+		$(foreach n,$(COMPARED),--weights runs/$(n)/weights.safetensors) \
+		--latency --tuned-allocator --results runs/results.json --markdown docs/benchmarks.md
 
 # Collect the texts from the source, bring every catalogue up to date and compile it. The template keeps no dates
 # and no names, so that it changes with the texts only.

@@ -1,6 +1,7 @@
 """Shards and splits on the disk: whole, resumable, the same by one process or two, and readable again."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,18 @@ class TestShards:
         scene = random_scene((STREAM, 7, 0), size=(32, 32), frames=3)
         np.testing.assert_array_equal(read_shard(plan.path(0))["frames"][0], scene.stack.frames)
         assert len(read_shard(plan.path(1))["kind"]) == 16
+
+    def test_another_style_gives_other_scenes_and_is_not_mixed_in(self, plan):
+        write_shards(plan)
+        with pytest.raises(InputError, match="other scenes"):
+            write_shards(replace(plan, style="textured"))
+        textured = replace(plan, style="textured", folder=plan.folder / "textured", count=2)
+        assert write_shards(textured) == 2
+        assert write_shards(textured) == 0
+        first = read_shard(textured.path(0))
+        assert not np.array_equal(first["frames"][0], read_shard(plan.path(0))["frames"][0])
+        scene = random_scene((STREAM, *textured.seed_of(0)), size=(32, 32), frames=3, kinds="textured")
+        np.testing.assert_array_equal(first["frames"][0], scene.stack.frames)
 
     def test_more_scenes_of_the_same_stream_are_added(self, plan):
         write_shards(plan)
