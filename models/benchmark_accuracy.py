@@ -83,7 +83,7 @@ def find_weights(paths: Iterable[Path]) -> dict[str, Path]:
 
     Raises InputError where a file holds no weights, a folder no file of them, or two are of one network.
     """
-    from models.networks.inference import weights_network
+    from models.networks.weights import weights_network
 
     found: dict[str, Path] = {}
     for path in paths:
@@ -168,10 +168,11 @@ def summarise(scores: Sequence[SceneScore], candidates: Sequence[Candidate]) -> 
 
 
 def _network(name: str, weights: Path | None) -> Candidate:
-    from models.networks.inference import default_weights, infer, load_network
+    from models.networks.inference import infer, load_network
+    from models.networks.weights import shipped_weights
 
     network, channels = load_network(name, weights), NETWORKS[name].channels
-    file = weights or default_weights(name)
+    file = weights or shipped_weights(name)
 
     def run(stack: FocalStack, report: Report) -> HeightMap:
         found = infer(network, stack, channels=channels)

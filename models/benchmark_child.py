@@ -21,8 +21,8 @@ from pydantic import TypeAdapter
 
 from models.benchmark import Size
 from models.focal_stack import FocalStack
-from models.methods import METHODS, ReconstructionOptions
-from models.networks.registry import build, find_network
+from models.methods import ReconstructionOptions
+from models.networks.registry import NETWORKS, build, find_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,7 @@ TASK = TypeAdapter(Task)
 def main() -> None:
     """Run the task."""
     task = TASK.validate_json(sys.stdin.buffer.read())
-    _use_threads(task.threads, with_torch=any(name not in METHODS for name, _engine in task.entries))
+    _use_threads(task.threads, with_torch=any(name in NETWORKS for name, _engine in task.entries))
     runs: list[Run | str] = [_built(*entry) for entry in task.entries]
     for _round in range(task.rounds):
         for at, size in enumerate(task.sizes):
@@ -73,7 +73,7 @@ def peak_bytes() -> int | None:
 def _built(name: str, engine: str) -> Run | str:
     """Ready to run, or why it cannot."""
     try:
-        return _reconstruction(name) if name in METHODS else ENGINES[engine](name)
+        return ENGINES[engine](name) if name in NETWORKS else _reconstruction(name)
     except (*_FAILURES, ImportError) as error:
         return _reason(error)
 
@@ -176,7 +176,7 @@ def _stack(name: str, size: Size) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Noise of this size, as ``name`` takes it; made anew each time, so that no two runs share its memory."""
     rng = np.random.default_rng(SEED)
     z = np.arange(size.frames, dtype=np.float32)
-    if name in METHODS:
+    if name not in NETWORKS:
         return rng.integers(0, 256, (size.frames, size.rows, size.columns), dtype=np.uint8), z
     shape = (size.frames, find_network(name).channels, size.rows, size.columns)
     return rng.random(shape, dtype=np.float32), z

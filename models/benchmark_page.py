@@ -184,7 +184,7 @@ def _latency(race: Race) -> list[str]:
     entries = list(dict.fromkeys((timing.network, timing.engine) for timing in race.timings))
     rows = []
     for network, engine in sorted(entries, key=lambda entry: _seconds(times.get((*entry, allocators[0])))):
-        cells = [f"`{network}`", "" if network in METHODS else engine]
+        cells = [f"`{network}`", engine if network in NETWORKS else ""]
         for allocator in allocators:
             cells += _time_cells(times.get((network, engine, allocator)), fastest[allocator])
         rows.append((*cells, *_memory_cells(peaks.get((network, engine)), leanest)))

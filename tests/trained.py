@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.networks import engines, inference, weights
+from models.networks import engines, weights
 from models.networks.calibration import calibrate
 from models.networks.registry import build
 
@@ -35,6 +35,4 @@ def ship(monkeypatch: pytest.MonkeyPatch, folder: Path, *names: str) -> None:
     for name in names:
         save_weights(folder, name)
     monkeypatch.setattr(weights, "FOLDER", folder)
-    for module in (inference, engines):
-        monkeypatch.setattr(module, "default_weights", weights.shipped_weights)
     monkeypatch.setattr(engines, "fastest_engine", lambda *_arguments: "torch")

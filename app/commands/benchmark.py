@@ -162,7 +162,7 @@ def _races(
     allocators = ("default", "tuned") if tuned else ("default",)
     chosen = names or [name for name, spec in NETWORKS.items() if spec.role != "ablation"]
     # A method is no network: it runs as it is, once, whatever engines there are.
-    entries = [(name, engine) for name in chosen for engine in (engines[:1] if name in METHODS else engines)]
+    entries = [(name, engine) for name in chosen for engine in (engines if name in NETWORKS else engines[:1])]
     for size in sizes:
         with progress_bar(str(size)) as report:
             found = race(entries, size, where, rounds=rounds, allocators=allocators, progress=report)
@@ -178,12 +178,11 @@ def _trial(text: str, names: Sequence[str], weights: Sequence[Path], where: Cond
     """``TITLE=FOLDER``, or a folder whose name is the title."""
     from models.benchmark import Trial
     from models.benchmark_accuracy import find_candidate, find_weights, labelled_scenes, score_all, summarise
-    from models.networks.inference import default_weights
 
     title, _sign, folder = text.rpartition("=")
     scenes = labelled_scenes(Path(folder))
     files = find_weights(weights) if weights else {}
-    chosen = names or [*METHODS, *(name for name in NETWORKS if name in files or default_weights(name))]
+    chosen = names or [*METHODS, *(name for name in files if name not in METHODS)]
     candidates = [find_candidate(name, weights=files) for name in chosen]
     with progress_bar(title or Path(folder).name) as report:
         scores = score_all(scenes, candidates, progress=report)

@@ -21,6 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import InputError
+from models.language import _
 from models.methods import find_method
 
 Work = NDArray[Any]
@@ -164,9 +166,10 @@ def _working_values(grey: NDArray[Any], gain: int, *, stabilise: bool) -> Work:
 def focus_measure(frame: NDArray[Any], method: str, window: int, *, stabilise: bool = False) -> NDArray[np.float32]:
     """The focus measure of a whole frame (H, W[, 3]) uint8 or uint16: (H, W) float32, not negative.
 
-    ``method`` is a key of :data:`models.methods.METHODS`; ``window`` is the side in pixels of the square
+    ``method`` is one of :data:`models.methods.MEASURES`; ``window`` is the side in pixels of the square
     over which the operator is averaged. Raises InputError for an unknown method.
     """
-    find_method(method)
+    if find_method(method).kind != "measure":
+        raise InputError(_("'{name}' is no focus measure.").format(name=method))
     padded = continue_outside(to_grey(frame), margin_px(method, window))
     return measure_strip(padded, method, window, stabilise=stabilise)

@@ -30,13 +30,13 @@ from models.errors import InputError
 from models.language import _
 from models.networks.calibration import Calibration
 from models.networks.gplws_compact import CompactGplwsNet, Past
-from models.networks.inference import default_weights, load_network
+from models.networks.inference import load_network
+from models.networks.weights import shipped_weights
 
 log = logging.getLogger(__name__)
 
 N = TypeVar("N", bound=nn.Module)
 
-ENGINES = ("auto", "torch", "torch-bf16", "openvino", "cuda")
 TRIAL = (8, 256, 256)
 """Frames, rows and columns of the stack that engines are compared with."""
 
@@ -122,12 +122,12 @@ def available_engines() -> list[str]:
 
 
 def open_network(name: str, *, weights: Path | None = None, engine: str = "auto", live: bool = False) -> OpenedNetwork:
-    """The own network called ``name`` with its calibration, on an ``engine`` of :data:`ENGINES`.
+    """The own network called ``name`` with its calibration, on an ``engine`` of :data:`models.methods.ENGINES`.
 
     ``weights``: a file of one's own instead of those of the program. ``live``: only engines that take frame by frame.
     Raises InputError where the weights are missing or do not fit, or the engine is not there.
     """
-    path = weights or default_weights(name)
+    path = weights or shipped_weights(name)
     return _open(name, path, path.stat().st_mtime_ns if path and path.is_file() else 0, engine, live)
 
 

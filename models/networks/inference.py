@@ -1,13 +1,12 @@
 """A trained network applied to a focal stack. Loads PyTorch."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from models.errors import InputError
@@ -16,6 +15,7 @@ from models.focus.measures import to_grey
 from models.language import _
 from models.networks.registry import build, find_network
 from models.networks.reparam import fuse
+from models.networks.weights import shipped_weights, weights_network
 from models.sweep_checks import full_scale
 
 
@@ -68,28 +68,6 @@ def network_frames(stack: FocalStack, channels: int, *, rising: bool = True) -> 
     return torch.from_numpy(pixels).expand(-1, channels, -1, -1)
 
 
-def default_weights(name: str) -> Path | None:
-    """The weights of network ``name`` that come with the program, None where there are none."""
-    path = Path(str(files("resources"))) / "weights" / f"{name}.safetensors"
-    return path if path.is_file() else None
-
-
-def weights_network(path: Path) -> str:
-    """The name of the network whose weights ``path`` holds. Raises InputError where it is no file of weights."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            name = (file.metadata() or {}).get("network")
-    except FileNotFoundError:
-        raise InputError(_("There is no file {path}.").format(path=path)) from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            _("{path} holds no weights: it is no .safetensors file or it is damaged.").format(path=path)
-        ) from error
-    if name is None:
-        raise InputError(_("{path} does not say which network its weights are for.").format(path=path))
-    return str(name)
-
-
 def load_network(name: str, weights: Path | None = None) -> nn.Module:
     """The network called ``name`` with trained ``weights``, fused and in eval mode; by default those of the program.
 
@@ -97,7 +75,7 @@ def load_network(name: str, weights: Path | None = None) -> nn.Module:
     network is unknown, no weights come with the program, or the file does not fit.
     """
     find_network(name)
-    path = weights or default_weights(name)
+    path = weights or shipped_weights(name)
     if path is None:
         raise InputError(
             _("No weights of '{name}' come with this program. Give a file of yours with --weights.").format(name=name)

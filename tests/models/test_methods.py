@@ -18,7 +18,6 @@ from models.live import live_methods, streaming_reconstruction
 from models.methods import (
     DEFAULT_MEASURE,
     DEFAULT_METHOD,
-    ENGINES,
     MEASURES,
     METHODS,
     ReconstructionOptions,
@@ -70,7 +69,6 @@ def test_every_method_is_of_a_kind_and_says_what_it_needs():
         assert method.whole_stack == (name not in (*OWN, *MEASURES))
     assert DEFAULT_METHOD in METHODS
     assert DEFAULT_MEASURE in MEASURES
-    assert ENGINES == engines.ENGINES
 
 
 def test_a_network_without_weights_is_known_though_it_is_not_offered():

@@ -74,7 +74,7 @@ def test_weights_of_a_file_are_used_and_fused(tmp_path):
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "default_weights", lambda name: None)
+    monkeypatch.setattr(inference, "shipped_weights", lambda name: None)
     with pytest.raises(InputError, match="--weights"):
         load_network(NAME)
     with pytest.raises(InputError, match="no network called"):
