@@ -1,10 +1,12 @@
 """Reliefscope's variants of GPLWS-Net: the same modules on a quarter of the resolution, frame by frame.
 
-Three things differ from the published network, each because it was measured to pay (docs/benchmarks.md):
+Four things differ from the published network, each because it was measured to pay (docs/benchmarks.md):
 
 - A *focus stem* looks at every frame alone: band-pass filters, their energy, its logarithm. A change of brightness
   becomes an offset, which the softmax over the frames ignores. It gives one vector for each 4 x 4 pixels, so all that
   follows costs a sixteenth.
+- Training begins where focus measures end: two of the stem's features are such measures, and at first the heights are
+  the means that they give. What is learned is when not to believe them.
 - The head scores the 16 pixels of each vector separately, so edges stay sharp without work at full resolution, and
   moves the focus position of a frame by up to one step, so a height between two frames, or exactly on the first,
   needs no wide softmax.
@@ -14,6 +16,7 @@ Every layer sees a few frames ahead. What a frame needs of its neighbours is kep
 pushing the frames one by one gives what the whole stack at once gives.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -28,6 +31,10 @@ BLOCK = 4
 """Side in pixels of the square that one feature vector stands for."""
 FAINTEST_ENERGY = 1e-5
 """Added before the logarithm: about the energy of the noise of an 8-bit image."""
+MEASURES = 2
+"""Features that are focus measures from the start."""
+FIRST_GAINS = (3.0, 1.0)
+"""What a score makes of them before any training: weights like a power of the measure, whose mean is the peak."""
 
 
 class Past:
@@ -92,20 +99,62 @@ def _as_stacks(images: Tensor, batch: int) -> Tensor:
     return images.view(batch, -1, *images.shape[1:]).transpose(1, 2)
 
 
+def _hush(*layers: nn.Module) -> None:
+    """Let ``layers`` add next to nothing at first."""
+    for layer in layers:
+        assert isinstance(layer, nn.Conv2d)
+        nn.init.normal_(layer.weight, std=0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 class FocusStem(nn.Module):
-    """Images (M, 1, H, W) to focus features (M, width, H / 4, W / 4)."""
+    """Images (M, 1, H, W) to focus features (M, width, H / 4, W / 4).
+
+    The first two features are focus measures in their own right, logarithms of the mean energy of all filters around a
+    block and in it; the others are whatever is learned. At first the filters are modified Laplacians in four directions
+    and at three distances (S. K. Nayar and Y. Nakagawa, IEEE TPAMI 16 (1994) 824).
+    """
 
     def __init__(self, filters: int, width: int) -> None:
         super().__init__()
         self.filters = nn.Conv2d(BLOCK**2, filters, 3, padding=1, bias=False)
-        self.energies = nn.Conv2d(filters, width, 1)
-        self.values = nn.Conv2d(filters, width, 1, bias=False)
+        self.shares = nn.Conv2d(filters, MEASURES, 1, bias=False)
+        self.energies = nn.Conv2d(filters, width - MEASURES, 1)
+        self.values = nn.Conv2d(filters, width - MEASURES, 1, bias=False)
+        with torch.no_grad():
+            self.filters.weight.mul_(0.05).add_(_laplacians(filters))
+            self.shares.weight.fill_(1.0 / filters)
+            self.energies.weight.mul_(0.2)
+            assert self.energies.bias is not None
+            self.energies.bias.copy_(-math.log(FAINTEST_ENERGY) / 2 * self.energies.weight.sum((1, 2, 3)))
 
     def forward(self, images: Tensor) -> Tensor:
         blocks = F.pixel_unshuffle(images, BLOCK).contiguous(memory_format=torch.channels_last)
         seen = self.filters(blocks)
-        features: Tensor = self.energies(torch.log(seen * seen + FAINTEST_ENERGY)) + self.values(seen)
-        return features
+        energy = seen * seen
+        here = F.conv2d(energy, self.shares.weight.abs())
+        around = F.avg_pool2d(here[:, :1], 3, 1, 1, count_include_pad=False)
+        measures = torch.log(torch.cat((around, here[:, 1:]), dim=1) + FAINTEST_ENERGY / 10)
+        learned = self.energies(torch.log(energy + FAINTEST_ENERGY)) + self.values(seen)
+        return torch.cat((measures, learned), dim=1)
+
+
+def _laplacians(count: int) -> Tensor:
+    """Second differences (count, 16, 3, 3) in the layout of a pixel-unshuffled block and its neighbours."""
+    side = 3 * BLOCK
+    kernels = torch.zeros(count, side, side)
+    directions = ((0, 1), (1, 0), (1, 1), (1, -1))
+    for index, kernel in enumerate(kernels):
+        down, right = directions[index % 4]
+        distance = 1 + index // 4 % 3
+        # Spread over the middle block, so that together they see every pixel of it.
+        row, column = BLOCK + 5 * index % BLOCK, BLOCK + (3 * index + index // BLOCK) % BLOCK
+        kernel[row, column] = 2.0
+        for sign in (-1, 1):
+            kernel[row + sign * distance * down, column + sign * distance * right] -= 1.0
+    blocks = kernels.view(count, 3, BLOCK, 3, BLOCK).permute(0, 2, 4, 1, 3)
+    return blocks.reshape(count, BLOCK**2, 3, 3) / math.sqrt(6.0)
 
 
 class CompactModule(nn.Module):
@@ -119,6 +168,8 @@ class CompactModule(nn.Module):
         self.merge = nn.Conv2d(width, new_width, 1)
         self.halve = halve
         self.keeps_shape = width == new_width and not halve
+        if self.keeps_shape:
+            _hush(self.merge)
 
     def forward(self, x: Tensor | None, past: Past | None) -> Tensor | None:
         """``x`` (B, C, n, H, W); with a ``past``, which needs the inference form, frames come out ``reach`` later."""
@@ -175,6 +226,11 @@ class CompactGplwsNet(nn.Module):
             for level, width in enumerate(widths[:-1])
         )
         self.head = nn.Conv2d(widths[0], BLOCK**2 + 2, 1)
+        _hush(*self.up, self.head)
+        with torch.no_grad():
+            self.head.weight[: BLOCK**2, :MEASURES] = torch.tensor(FIRST_GAINS)[:, None, None]
+            assert self.head.bias is not None
+            self.head.bias[-1] = 0.5
         up_and_down = zip(modules_down, (*modules_up, 0), strict=True)
         self.reach_px = BLOCK * (2 + sum((1 + down + up) * 2**level for level, (down, up) in enumerate(up_and_down)))
         """How far from a pixel the image can change its height."""
@@ -213,7 +269,7 @@ class CompactGplwsNet(nn.Module):
             if past is not None and link is not None:
                 past.keep(self.up[level], link)
             if x is not None:
-                raised = F.interpolate(self.up[level](_as_images(x)), scale_factor=2, mode="nearest")
+                raised = F.interpolate(self.up[level](_as_images(x)), scale_factor=2, mode="bilinear")
                 finer = _as_stacks(raised, len(x))
                 if past is not None:
                     link = past.take(self.up[level], finer.shape[2])

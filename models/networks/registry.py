@@ -88,7 +88,7 @@ NETWORKS: dict[str, NetworkSpec] = {
             filters=24,
             widths=(16, 32, 64),
             groups=(16, 4, 4),
-            frames=(7, 5, 3),
+            frames=(5, 3, 3),
             modules_down=(1, 1, 2),
             modules_up=(1, 1),
         ),
