@@ -38,8 +38,8 @@ def register(cli: typer.Typer) -> None:
             {
                 _("network"): card["network"],
                 _("scenes"): str(held["scenes"]),
-                _("inside the 68 % interval"): f"{held['inside_68']:.1%}",
-                _("inside the 95 % interval"): f"{held['inside_95']:.1%}",
+                _("inside the interval of 68 %"): f"{held['inside_68']:.1%}",
+                _("inside the interval of 95 %"): f"{held['inside_95']:.1%}",
                 _("median error"): _("{steps:.3f} steps").format(steps=held["median_error_steps"]),
                 _("written"): str(out),
             }

@@ -282,5 +282,5 @@ def _print_comparison(result: Comparison, stack: FocalStack, summary: Mapping[st
         _("off by more than one step"): f"{result.bad_fraction:.2%}",
         _("pixels compared"): f"{result.count} ({result.coverage:.1%})",
     }
-    stated = {_("truth in the 68 % and 95 % intervals"): f"{result.inside_68:.1%}, {result.inside_95:.1%}"}
+    stated = {_("truth in the intervals of 68 %, 95 %"): f"{result.inside_68:.1%}, {result.inside_95:.1%}"}
     print_facts(facts | (stated if figures(result)["inside_68"] is not None else {}))
