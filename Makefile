@@ -74,12 +74,12 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml constraints.txt
-	@echo "Installing Reliefscope into $(VENV): about 800 MB, a minute with a fast connection ..."
+	@echo "Installing Reliefscope into $(VENV): about 1.7 GB, a minute or two with a fast connection ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/python pyproject.toml constraints.txt
-	@echo "Installing Reliefscope and its test tools into $(VENV): about 900 MB, a minute with a fast connection ..."
+	@echo "Installing Reliefscope and its test tools into $(VENV): about 2.1 GB, a minute or two with a fast connection ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .[test]
 	@touch $@ $(VENV)/installed
 
