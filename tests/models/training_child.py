@@ -9,7 +9,7 @@ from models.networks.registry import NETWORKS, NetworkSpec
 from models.training.loop import TrainingResult, train
 from models.training.recipe import Recipe, load_recipe
 
-TINY = NetworkSpec("tiny", "", "", "own", "tests.models.training_data", "TinyNet", channels=1, multiple=8)
+TINY = NetworkSpec("tiny", "", "", "test", "tests.models.training_data", "TinyNet", channels=1, multiple=8)
 NETWORKS["tiny"] = TINY
 
 
