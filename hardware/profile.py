@@ -19,7 +19,7 @@ from models.focal_stack import Optics
 from models.language import N_, _
 from models.optics import FocusRenderer, Illumination
 from models.surfaces import Surface, surface
-from models.validation import first_problem
+from models.validation import first_problem, merged
 
 PROFILE_FOLDER = "profiles"
 Pixels = Annotated[int, Field(ge=8, le=16384)]
@@ -129,7 +129,7 @@ class Profile(_Section):
 
         Raises InputError that names the field, like :func:`load_profile`.
         """
-        return _validated(_merged(self.model_dump(), changes), self.name)
+        return _validated(merged(self.model_dump(), changes), self.name)
 
 
 class Microscope:
@@ -211,16 +211,7 @@ def _read_profile(name: str, inner: tuple[str, ...] = ()) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(_("The profile {path} is not valid TOML: {error}").format(path=name, error=error)) from error
     base = _read_profile(str(data.pop("based_on")), (*inner, name)) if "based_on" in data else {}
-    return {**_merged(base, data), "name": Path(name).stem}
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``changes`` over ``base``; a section takes over what it does not name."""
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
+    return {**merged(base, data), "name": Path(name).stem}
 
 
 def open_microscope(profile: Profile | str | Path) -> Microscope:

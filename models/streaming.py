@@ -18,7 +18,7 @@ from models.focus.regularise import regularise
 from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import MEASURES, ReconstructionOptions, find_method
-from models.sweep_checks import check_frame, check_heights, is_saturated
+from models.sweep_checks import check_arrivals, is_saturated
 
 T = TypeVar("T")
 
@@ -92,11 +92,7 @@ class StreamingReconstruction:
         Raises InputError where one does not fit; then none of them is taken in.
         """
         first = frames[0][0] if self._search is None else self._search.all_in_focus
-        z_um = list(self._z_um)
-        for frame, z in frames:
-            check_frame(frame, first, len(z_um) + 1)
-            z_um.append(float(z))
-            check_heights(z_um)
+        z_um = check_arrivals(frames, first, self._z_um)
         search = self._search = self._search or PeakSearch(first.shape, first.dtype)
         method, window, stabilise = self._options.method, self._options.window, self._options.stabilise
         margin = margin_px(method, window)

@@ -17,6 +17,21 @@ LARGEST_HEIGHT, SMALLEST_STEP = 1e9, 1e-6
 """In um or frames: what lies beyond is a mistake in the unit, and would overflow on the way."""
 
 
+def check_arrivals(
+    frames: Sequence[tuple[NDArray[Any], float]], first: NDArray[Any], z_um: Sequence[float]
+) -> list[float]:
+    """``z_um`` of the frames so far with those of the new ``frames``; ``first`` is the first frame of the sweep.
+
+    Raises InputError where one does not fit to those before it.
+    """
+    heights = list(z_um)
+    for frame, z in frames:
+        check_frame(frame, first, len(heights) + 1)
+        heights.append(float(z))
+        check_heights(heights)
+    return heights
+
+
 def check_frame(frame: NDArray[Any], first: NDArray[Any], number: int) -> None:
     """Raises InputError where ``frame``, the ``number``-th, is no image or unlike the ``first``."""
     if frame.dtype not in (np.uint8, np.uint16):

@@ -1,5 +1,6 @@
-"""What pydantic found wrong with a value, in words of this program and in the language in use."""
+"""Settings from files: sections merged, and what pydantic found wrong in words and language of this program."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,3 +37,12 @@ def first_problem(error: ValidationError) -> tuple[str, Any, str]:
     if reason is None:
         return name, first["input"], first["msg"].removeprefix("Value error, ")
     return name, first["input"], _(reason).format(**first.get("ctx", {}))
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``changes`` over ``base``; a section takes over what it does not name."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result

@@ -18,6 +18,7 @@ from models.errors import Cancelled
 from models.focal_stack import FocalStack
 from models.focus.alignment import Aligner
 from models.focus.measures import to_grey
+from models.focus.peak import LEAST_CONFIDENCE
 from models.focus.regularise import regularise
 from models.focus.volume import volume_heights
 from models.height_map import Flag, HeightMap
@@ -28,8 +29,6 @@ from models.sweep_checks import is_saturated
 
 Report = Callable[[int, int], None]
 
-LEAST_CONFIDENCE = 0.25
-"""Below it a pixel is flagged NO_PEAK, as with the other networks and the focus measures."""
 UNKNOWN_CONFIDENCE = 0.5
 """Of every pixel where a network does not say at all how sure it is."""
 

@@ -22,18 +22,17 @@ from models.errors import InputError
 from models.focal_stack import ZUnit
 from models.focus.alignment import Aligner
 from models.focus.measures import to_grey
+from models.focus.peak import LEAST_CONFIDENCE
 from models.focus.regularise import regularise
 from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import ReconstructionOptions
 from models.networks.calibration import Calibration
 from models.networks.gplws_compact import BLOCK, Past
-from models.sweep_checks import check_frame, check_heights, full_scale, is_saturated
+from models.sweep_checks import check_arrivals, full_scale, is_saturated
 
 PIXELS_AT_ONCE = 1 << 21
 """Larger images are computed in strips of about this size."""
-LEAST_CONFIDENCE = 0.25
-"""Below it a pixel is flagged NO_PEAK, as with the focus measures."""
 NO_SCORE = -1e30
 
 
@@ -151,11 +150,7 @@ class StreamingNetwork:
     def add_all(self, frames: Sequence[tuple[NDArray[Any], float]]) -> None:
         """Take in the next frames, each with its z in um; raises InputError, taking none, where one does not fit."""
         first = frames[0][0] if self._running is None else self._running.all_in_focus
-        z_um = list(self._z_um)
-        for frame, z in frames:
-            check_frame(frame, first, len(z_um) + 1)
-            z_um.append(float(z))
-            check_heights(z_um)
+        z_um = check_arrivals(frames, first, self._z_um)
         if self._running is None:
             self._running = _Running(self._network, first)
         seen = [self._aligner.align(frame, to_grey(frame)) for frame, _z in frames]
@@ -189,7 +184,7 @@ class StreamingNetwork:
         flags[(best == 0) | (best == self.frame_count - 1)] |= np.uint8(Flag.PEAK_AT_END)
         flags[is_saturated(ended.all_in_focus)] |= np.uint8(Flag.SATURATED)
         flags[ended.outside > 0] |= np.uint8(Flag.OUTSIDE)
-        parameters = self._options.model_dump()
+        parameters = self._options.record()
         if self._options.align != "none":
             parameters |= {"drift_px": self.drift_px.tolist(), "magnification": self.magnification.tolist()}
         step_um = np.float32(self._step_um)

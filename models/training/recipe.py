@@ -2,7 +2,6 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.errors import InputError
 from models.language import _
 from models.networks.registry import find_network
-from models.validation import first_problem
+from models.validation import first_problem, merged
 
 RECIPE_FOLDER = "training"
 Pixels = Annotated[int, Field(ge=8, le=4096)]
@@ -173,7 +172,7 @@ class Recipe(_Section):
 
         Raises InputError that names the field, like :func:`load_recipe`.
         """
-        return _validated(_merged(self.model_dump(), changes), self.name)
+        return _validated(merged(self.model_dump(), changes), self.name)
 
 
 def recipe_names() -> list[str]:
@@ -205,14 +204,6 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise InputError(_("The recipe {path} is not valid TOML: {error}").format(path=name, error=error)) from error
     return _validated({**data, "name": Path(name).stem}, name)
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return result
 
 
 def _validated(data: dict[str, Any], source: str) -> Recipe:
