@@ -1,9 +1,9 @@
 """What runs a network: PyTorch on the processor or a graphics card, or OpenVINO; and which of them is fastest here.
 
 "auto" measures once for each network and processor, with a stack of random frames, and remembers the answer in the
-user's cache. Results of "torch-bf16" and half precision on a graphics card stay within 0.05 step of "torch" on average,
-those of "openvino" within 0.01 step (tests/models/test_engines.py); the layers that see grey values and give scores
-always compute in single precision.
+user's cache. Heights by "torch-bf16" stay within 0.05 step of "torch" on average, by "openvino" within 0.01 step
+(tests/models/test_streaming_network.py); the layers that see grey values and give scores always compute in single
+precision. "cuda", in half precision, has not been run yet.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Reliefscope's variants of GPLWS-Net: the same modules on a quarter of the resolution, frame by frame.
 
-Four things differ from the published network, each because it was measured to pay (docs/benchmarks.md):
+Four things differ from the published network:
 
 - A *focus stem* looks at every frame alone: band-pass filters, their energy, its logarithm. A change of brightness
   becomes an offset, which the softmax over the frames ignores. It gives one vector for each 4 x 4 pixels, so all that
