@@ -55,6 +55,7 @@ class ReconstructionPanel(QWidget):
         self.strength = NumberField("", 0.01, 100.0, digits=2, step=0.5)
         self.strength.setToolTip(_("Strength of the smoothing; 1 is a good start"))
         self.strength.setValue(GOOD_START)
+        # The workspace places it, below what scrolls: always in reach.
         self.start = QPushButton(_("Reconstruct"))
         self.start.setToolTip(_("Compute the height map of the open stack with these settings (F5)"))
         set_role(self.start, "primary")
@@ -79,7 +80,6 @@ class ReconstructionPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
         layout.addWidget(form)
-        layout.addWidget(self.start)
 
         self.setValue(ReconstructionOptions())
         self.set_drift(None)

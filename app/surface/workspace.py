@@ -141,9 +141,13 @@ class SurfaceWorkspace(QStackedWidget):
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setMinimumWidth(COLUMN_WIDTH)
+        foot = QWidget()
+        standing = QVBoxLayout(foot)
+        standing.setContentsMargins(12, 8, 12, 12)
+        standing.addWidget(self.reconstruction.start)
 
         left, below = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.BottomDockWidgetArea
-        add_dock(self._desk, "surface-controls", _("Controls"), scroll, left)
+        add_dock(self._desk, "surface-controls", _("Controls"), _column(scroll, foot, stretch=0), left)
         docks = [
             add_dock(self._desk, "surface-profile", _("Profile"), self.profile, below),
             add_dock(self._desk, "surface-focus-curve", _("Focus curve"), self.focus_curve, below),

@@ -262,6 +262,14 @@ def test_layout_comes_back(filled):
     assert filled.profile.isVisible()
 
 
+def test_the_reconstruct_button_is_in_reach_in_a_low_window(filled, qtbot):
+    filled.resize(1366, 560)
+    qtbot.waitUntil(lambda: filled.height() == 560)
+    button = filled.reconstruction.start
+    assert button.visibleRegion().boundingRect() == button.rect()
+    assert filled.rect().contains(button.mapTo(filled, button.rect().bottomRight()))
+
+
 def test_reconstruct_button_sends_the_options(filled, qtbot):
     panel = filled.reconstruction
     panel.method.setCurrentIndex(panel.method.findData("rdf"))
