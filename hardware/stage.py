@@ -17,11 +17,32 @@ class StageLimitError(StageError):
     """The target lies outside the travel; nothing was moved."""
 
 
+class StageDisconnected(StageError):
+    """There is no port: the cable was pulled, the controller lost its power or the line is closed."""
+
+
+class StagePortBusy(StageError):
+    """Another program holds the port."""
+
+
+class StageNoReply(StageError):
+    """The controller answers nothing, or nothing that can be understood."""
+
+
+class StageUnreferenced(StageError):
+    """The controller does not know where the stage is. Home it or confirm the position; nothing was moved."""
+
+
+class StageAlarm(StageError):
+    """The controller locked itself: limit switch, stall, fault of the drive. :meth:`Stage.faults` says what to do."""
+
+
 class Stage(Protocol):
     """A driver: one controller axis in its own coordinates, in um. It knows no backlash and no sample frame.
 
     Only :class:`hardware.motion.FocusAxis` talks to it. ``stop`` may be called from any thread at any
     time and must not wait for a call in progress; every other call comes from one thread at a time.
+    Opening a stage, identifying it and confirming its position never move it; ``home`` and moves do.
     """
 
     @property
@@ -30,24 +51,70 @@ class Stage(Protocol):
         ...
 
     @property
+    def identity(self) -> str:
+        """The controller's own words about itself: model, firmware, serial number as far as it tells."""
+        ...
+
+    @property
     def limits_um(self) -> tuple[float, float]:
         """Lowest and highest position that may be asked for."""
         ...
 
+    @property
+    def speed_um_s(self) -> float:
+        """The speed of moves."""
+        ...
+
+    @property
+    def is_referenced(self) -> bool:
+        """True where positions mean something. False after power-up, an alarm or a stop that lost the position:
+        moves then raise StageUnreferenced until the stage was homed or a person confirmed the position."""
+        ...
+
+    @property
+    def can_home(self) -> bool:
+        """True where the controller can find its reference by itself, which moves the stage."""
+        ...
+
+    @property
+    def stop_loses_position(self) -> bool:
+        """True where ``stop`` in motion leaves the controller without a position."""
+        ...
+
     def position_um(self) -> float:
-        """The measured position now, also during a move. Raises StageError."""
+        """The measured position now, also during a move and where it is not referenced. Raises StageError."""
         ...
 
     def start_move_to(self, position_um: float) -> None:
-        """Begin a move and return at once. Raises StageError, StageLimitError."""
+        """Begin a move and return at once. Raises StageError, StageLimitError, StageUnreferenced, StageAlarm."""
+        ...
+
+    def start_move_by(self, distance_um: float) -> None:
+        """Like ``start_move_to``, relative to where the stage stands."""
         ...
 
     def is_moving(self) -> bool:
-        """By the controller's own word. Raises StageError."""
+        """By the controller's own word. Raises StageError; StageAlarm where a fault ended the move."""
+        ...
+
+    def set_speed(self, speed_um_s: float) -> None:
+        """The speed of the moves that follow. Raises StageError where the controller cannot go so fast or slow."""
+        ...
+
+    def home(self) -> None:
+        """Drive to the reference and return when it is found. Raises StageError, StageStopped after ``stop``."""
+        ...
+
+    def confirm_position(self) -> None:
+        """A person vouches that the position shown is right and the way is clear: unlock, allow moves. No motion."""
+        ...
+
+    def faults(self) -> tuple[str, ...]:
+        """Sentences about what is wrong now, each with the one thing to do; empty where all is well."""
         ...
 
     def stop(self) -> None:
-        """Halt as fast as the controller can."""
+        """Halt as fast as the controller can. Raises StageDisconnected where it cannot be reached."""
         ...
 
     def close(self) -> None:

@@ -77,13 +77,16 @@ class SimulatedStage:
     ``stall()`` blocks the motor as a jammed screw does; ``fail()`` makes every call raise, as a pulled plug does.
     """
 
-    name = "Simulated stage"
+    name = identity = "Simulated stage"
+    is_referenced = True
+    can_home = stop_loses_position = False
 
     def __init__(self, settings: SimulatedStageSettings | None = None, clock: Clock | None = None) -> None:
         self.settings = settings or SimulatedStageSettings()
         self._clock = clock or Clock()
         self._state = threading.Lock()  # held for a few operations on floats, never while waiting
         now = self._clock.now()
+        self._speed_um_s = self.settings.speed_um_s
         self._ramp = Ramp(now, self.settings.start_um, 0.0, 1.0, 1.0)
         self._carriage_um = self.settings.start_um
         self._born_s = now
@@ -112,8 +115,32 @@ class SimulatedStage:
             now = self._clock.now()
             here = self._follow(now)
             target = here if self._stalled else self._rounded(position_um)
-            s = self.settings
-            self._ramp = Ramp.between(now, here, target, s.speed_um_s, s.acceleration_um_s2)
+            self._ramp = Ramp.between(now, here, target, self._speed_um_s, self.settings.acceleration_um_s2)
+
+    def start_move_by(self, distance_um: float) -> None:
+        self.start_move_to(self.position_um() + distance_um)
+
+    @property
+    def speed_um_s(self) -> float:
+        return self._speed_um_s
+
+    def set_speed(self, speed_um_s: float) -> None:
+        if not 0 < speed_um_s < math.inf:
+            raise StageError(_("{stage}: the speed must be a positive number.").format(stage=self.name))
+        self._speed_um_s = speed_um_s
+
+    def home(self) -> None:
+        raise StageError(_("{stage} has no reference to home to.").format(stage=self.name))
+
+    def confirm_position(self) -> None:
+        self._check()
+
+    def faults(self) -> tuple[str, ...]:
+        try:
+            self._check()
+        except StageError as error:
+            return (str(error),)
+        return ()
 
     def is_moving(self) -> bool:
         self._check()
@@ -143,7 +170,7 @@ class SimulatedStage:
             s, since = self.settings, now - self._ramp.end_s
             ringing = 0.0
             if since >= 0.0 and self._ramp.distance_um:
-                share = min(1.0, self._ramp.top_speed_um_s / s.speed_um_s)
+                share = min(1.0, self._ramp.top_speed_um_s / self._speed_um_s)
                 decay = math.exp(-1000.0 * since / s.ringing_decay_ms)
                 amplitude_um = math.copysign(share * s.ringing_um, self._ramp.distance_um)
                 ringing = amplitude_um * decay * math.cos(2 * math.pi * s.ringing_hz * since)

@@ -1,0 +1,82 @@
+"""Opening a serial port for oneself alone, and saying in plain words why it cannot be had."""
+
+import errno
+import sys
+
+import serial
+
+from hardware.stage import StageDisconnected, StageError, StagePortBusy
+from models.language import _
+
+if sys.platform == "win32":
+    IO_ERRORS: tuple[type[Exception], ...] = (OSError,)
+    WRITE_LIMIT_S = 0.5  # Windows waits until the bytes are sent, which takes its time at 9600 baud
+else:
+    import os
+    import termios
+
+    IO_ERRORS = (OSError, termios.error)  # SerialException is an OSError; a pulled plug gives any of them
+    WRITE_LIMIT_S = 0.015  # the bytes are only queued
+
+READ_SLICE_S = 0.02
+"""A blocked read looks up this often."""
+
+
+def open_port(port_name: str, baud: int, stop_bits: int, *, keep_dtr: bool, stage: str) -> serial.Serial:
+    """The open port (a device or a pyserial URL), 8 data bits, no parity, locked against other programs.
+
+    Nothing is written. ``keep_dtr``: see :class:`hardware.line.LineFormat`. ``stage``: what a message calls the
+    stage. Raises StagePortBusy, StageDisconnected where there is no such port, StageError without permission.
+    """
+    try:
+        if keep_dtr:
+            _keep_dtr(port_name)
+        port: serial.Serial = serial.serial_for_url(
+            port_name,
+            baudrate=baud,
+            stopbits=stop_bits,
+            timeout=READ_SLICE_S,
+            write_timeout=WRITE_LIMIT_S,
+            exclusive=None if sys.platform == "win32" else True,  # Windows never shares a port
+        )
+    except (*IO_ERRORS, ValueError) as error:
+        raise _why_not(error, port_name, stage) from error
+    return port
+
+
+def _why_not(error: Exception, port_name: str, stage: str) -> StageError:
+    number, words = getattr(error, "errno", None), str(error)
+    if number in (errno.EAGAIN, errno.EBUSY) or (sys.platform == "win32" and "PermissionError" in words):
+        return StagePortBusy(
+            _("{stage}: the port {port} is in use by another program. Close that program and try again.").format(
+                stage=stage, port=port_name
+            )
+        )
+    if number == errno.EACCES:
+        return StageError(
+            _("{stage}: you may not use the port {port}. Ask for membership in the group 'dialout'.").format(
+                stage=stage, port=port_name
+            )
+        )
+    return StageDisconnected(
+        _("{stage}: the port {port} cannot be opened. Check cable and power. ({error})").format(
+            stage=stage, port=port_name, error=error
+        )
+    )
+
+
+def _keep_dtr(port_name: str) -> None:
+    """Tell the port not to drop DTR when it is closed, so that the next opening is no edge that resets a board.
+
+    Only a port that is a device of this machine has the flag (HUPCL); Windows has none.
+    """
+    if sys.platform == "win32" or not port_name.startswith("/"):
+        return
+    handle = os.open(port_name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        attributes = termios.tcgetattr(handle)
+        if attributes[2] & termios.HUPCL:
+            attributes[2] &= ~termios.HUPCL
+            termios.tcsetattr(handle, termios.TCSANOW, attributes)
+    finally:
+        os.close(handle)
