@@ -11,11 +11,12 @@ from models.methods import ReconstructionOptions
 from models.networks import streaming
 from models.networks.calibration import Calibration, calibrate
 from models.networks.engines import available_engines, open_network, prepare
+from models.networks.gplws_compact import BLOCK, split_answers
 from models.networks.inference import infer
 from models.networks.registry import build
 from models.networks.reparam import fuse
 from models.networks.streaming import StreamingNetwork
-from tests.models.test_gplws_net import settled
+from tests.models.test_compact_network import alive, small, textured_stack
 
 CERTAIN = Calibration((-5.0, 5.0), (0.1, 1.0), (0.2, 2.0), (1.0, 0.0))
 RNG = np.random.default_rng(0)
@@ -23,14 +24,12 @@ FRAMES = RNG.integers(0, 255, (13, 70, 83)).astype(np.uint8)
 Z_UM = 100 + np.cumsum(RNG.uniform(0.5, 2.0, 13))
 
 
-def small_network(name="gplws-net-live"):
+def random_network(name="gplws-net-live"):
     torch.manual_seed(0)
-    network = settled(build(name))
-    torch.nn.init.normal_(network.head.weight, std=0.1)
-    return fuse(network)
+    return alive(build(name))
 
 
-NETWORK = small_network()
+NETWORK = random_network()
 
 
 def stream(groups, frames=FRAMES, z_um=Z_UM, network=NETWORK, **options):
@@ -43,13 +42,50 @@ def stream(groups, frames=FRAMES, z_um=Z_UM, network=NETWORK, **options):
     return taking.finish()
 
 
-@pytest.mark.parametrize("groups", [[13], [1] * 13, [5, 1, 7]])
-def test_pieces_of_the_sweep_give_what_the_whole_stack_gives(groups):
-    whole = infer(NETWORK, FocalStack(FRAMES, Z_UM), channels=1)
-    height_map = stream(groups)
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [("gplws-net-live", [13]), ("gplws-net-live", [1] * 13), ("gplws-net-live", [5, 1, 7]), ("gplws-net", [5, 1, 7])],
+)
+def test_pieces_of_the_sweep_give_what_the_whole_stack_gives(name, groups):
+    network = random_network(name)
+    stack = FocalStack(FRAMES, Z_UM)
+    whole = infer(network, stack, channels=1)
+    height_map = stream(groups, network=network)
     assert np.abs(height_map.height_um - whole.height_um).max() < 2e-3
-    best = whole.weights.argmax(0)
+    half68, _half95 = CERTAIN.half_widths(whole.spread_um / np.float32(stack.step_um))
+    assert np.abs(height_map.interval68_um / stack.step_um - half68).max() < 2e-3
+    best = best_frames(network, FRAMES)
     assert np.mean(height_map.all_in_focus == np.take_along_axis(FRAMES, best[None], 0)[0]) > 0.999
+
+
+def best_frames(network, frames):
+    """The frame (H, W) of the highest score: of each pixel, or of the block that it lies in."""
+    answers = network.answers(torch.from_numpy(frames.astype(np.float32) / 255)[None, :, None])
+    scores, _offset, _doubt = split_answers(answers)
+    each = torch.nn.functional.pixel_shuffle(scores[0].expand(-1, BLOCK**2, -1, -1), BLOCK)[:, 0]
+    return each[:, : frames.shape[1], : frames.shape[2]].argmax(0).numpy()
+
+
+@pytest.mark.parametrize("name", ["gplws-net-live", "gplws-net"])
+@pytest.mark.parametrize("falling", [False, True])
+def test_an_untrained_network_finds_the_hill_and_its_picture_in_focus(name, falling):
+    """In um, from unequal steps, in either direction."""
+    frames, truth = textured_stack()
+    images = (frames[0, :, 0].numpy() * 255).astype(np.uint8)
+    z_um = 50 + 4 * np.arange(11.0)
+    keep = np.delete(np.arange(11), [1, 9])[:: -1 if falling else 1]
+    found = stream([4, 5], images[keep], z_um[keep], fuse(build(name)))
+    error_steps = np.abs(found.height_um - (50 + 4 * truth)) / 4
+    assert np.median(error_steps) < 0.2
+    sharp = np.take_along_axis(images, np.rint(truth)[None].astype(int), 0)[0]
+    assert np.corrcoef(found.all_in_focus.ravel(), sharp.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_shortest_sweeps(count):
+    found = stream([1] * count, FRAMES[:count], Z_UM[:count], fuse(build("gplws-net-live")))
+    assert found.shape == FRAMES.shape[1:]
+    assert ((found.height_um >= Z_UM[0] - 1e-3) & (found.height_um <= Z_UM[count - 1] + 1e-3)).all()
 
 
 def test_a_map_in_between_changes_nothing():
@@ -64,7 +100,7 @@ def test_a_map_in_between_changes_nothing():
 
 @pytest.mark.parametrize("name", ["gplws-net-live", "gplws-net"])
 def test_strips_leave_no_seam(name, monkeypatch):
-    network = small_network(name)
+    network = random_network(name)
     frames = RNG.integers(0, 255, (5, 700, 24)).astype(np.uint8)
     whole = stream([5], frames, Z_UM[:5], network)
     monkeypatch.setattr(streaming, "PIXELS_AT_ONCE", 24 * 100)
@@ -101,11 +137,12 @@ def test_alignment_marks_what_was_outside():
     assert "drift_px" in height_map.parameters
 
 
+@pytest.mark.parametrize("network", [NETWORK, small(pixels=True)], ids=["live", "scores for each pixel"])
 @pytest.mark.parametrize("engine", [name for name in available_engines() if name != "torch"])
-def test_engines_agree(engine):
+def test_engines_agree(network, engine):
     """The tolerances that models/networks/engines.py states, in steps."""
-    other = prepare(NETWORK, engine)
-    expected, found = stream([13]), stream([13], network=other)
+    other = prepare(network, engine)
+    expected, found = stream([13], network=network), stream([13], network=other)
     step_um = np.median(np.diff(Z_UM))
     error = np.abs(found.height_um - expected.height_um).mean() / step_um
     assert error < (0.01 if engine == "openvino" else 0.05)
