@@ -17,7 +17,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import platformdirs
@@ -111,6 +111,14 @@ def compile_openvino(network: nn.Module, example: tuple[Tensor, ...], precision:
     return compiled
 
 
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16. Others imitate them: as good, but slower."""
+    # An older PyTorch does not tell; then it is not worth a try. Nor on ARM, where it has not been measured.
+    tell = getattr(torch.cpu, "get_capabilities", None)
+    capabilities: Mapping[str, Any] = {} if tell is None else tell()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def available_engines() -> list[str]:
     """Those that can run on this machine, "auto" left out."""
     engines = ["torch", "torch-bf16"]
@@ -139,7 +147,8 @@ def _open(name: str, path: Path | None, _changed: int, engine: str, live: bool) 
         raise InputError(_("The network '{name}' does not work frame by frame.").format(name=name))
     usable = [other for other in available_engines() if not (live and other == "openvino")]
     if engine == "auto":
-        engine = fastest_engine(name, network, usable)
+        worth_a_try = [other for other in usable if other != "torch-bf16" or computes_bfloat16()]
+        engine = fastest_engine(name, network, worth_a_try)
     elif engine not in usable:
         raise InputError(
             _("The engine '{engine}' cannot be used here; choose {names}.").format(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.atomic import check_writable, write_error
 from models.errors import Cancelled, InputError
 from models.language import _
+from models.networks.engines import computes_bfloat16
 from models.networks.registry import build, find_network
 from models.schema import software_version
 from models.training.batches import Batch, BatchMaker, prefetched
@@ -102,8 +103,7 @@ class _Run:
     def __init__(
         self, recipe: Recipe, examples: Examples, out: Path, world: World, minutes: float | None, resume: bool
     ) -> None:
-        if recipe.precision == "fp16" and world.device.type != "cuda":
-            raise InputError(_("Recipe {path}: precision: fp16 needs a GPU.").format(path=recipe.name))
+        self._precision = _precision(recipe, world.device)
         self.recipe, self.examples, self.out, self.world = recipe, examples, out, world
         self.spec = find_network(recipe.network)
         self.step, self.skipped = 0, 0
@@ -116,7 +116,7 @@ class _Run:
         if recipe.channels_last:
             _put_channels_last(self.network)
         self._optimiser = _optimiser(recipe, self.network)
-        self._scaler = torch.amp.GradScaler("cuda", enabled=recipe.precision == "fp16")
+        self._scaler = torch.amp.GradScaler("cuda", enabled=self._precision == "fp16")
         self._average = MovingAverage(self.network, recipe.ema)
         self._seconds_before = 0.0
         self._validation: tuple[int, Score | None] = (-1, None)
@@ -205,14 +205,15 @@ class _Run:
             # The norms have seen what broke the step; the average has not.
             with torch.no_grad():
                 for name, buffer in self.network.named_buffers():
-                    buffer.copy_(self._average.state[name])
+                    if name in self._average.state:  # not where it is fixed and no part of the weights
+                        buffer.copy_(self._average.state[name])
         self._scaler.update()
         return loss.detach(), terms, stepped
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.recipe.precision == "off":
+        if self._precision == "off":
             return contextlib.nullcontext()
-        kind = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
+        kind = torch.bfloat16 if self._precision == "bf16" else torch.float16
         return torch.autocast(self.world.device.type, dtype=kind)
 
     def _report(self, recent: "_Recent", fraction: float, progress: Callable[[TrainingProgress], None] | None) -> None:
@@ -295,7 +296,8 @@ class _Run:
             ) from error
         self._optimiser.param_groups[0]["weight_decay"] = self.recipe.optimiser.weight_decay
         self._average.load(checkpoint.average)
-        self._scaler.load_state_dict(checkpoint.scaler)
+        if checkpoint.scaler:  # else the run began where no gradients are scaled
+            self._scaler.load_state_dict(checkpoint.scaler)
         self.step, self.skipped = checkpoint.step, checkpoint.skipped
         self._seconds_before = checkpoint.seconds
 
@@ -318,6 +320,7 @@ class _Run:
                 "software": software_version(),
                 "torch": torch.__version__,
                 "device": self.world.device_name,
+                "precision": self._precision,
                 "processes": self.world.size,
             }
             sha256 = write_weights(self.out, self._averaged(), card)
@@ -344,6 +347,16 @@ class _Recent:
         means = {name: float(value) / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
         return means
+
+
+def _precision(recipe: Recipe, device: torch.device) -> str:
+    """What ``device`` computes in, "off", "bf16" or "fp16". Raises InputError where it cannot as ``recipe`` says."""
+    on_gpu = device.type == "cuda"
+    if recipe.precision == "auto":
+        return "fp16" if on_gpu else "bf16" if computes_bfloat16() else "off"
+    if recipe.precision == "fp16" and not on_gpu:
+        raise InputError(_("Recipe {path}: precision: fp16 needs a GPU.").format(path=recipe.name))
+    return recipe.precision
 
 
 def _prepare(out: Path, is_first: bool) -> None:

@@ -8,7 +8,7 @@ from models.errors import InputError
 from models.focal_stack import FocalStack
 from models.height_map import Flag
 from models.methods import ReconstructionOptions
-from models.networks import streaming
+from models.networks import engines, streaming
 from models.networks.calibration import Calibration, calibrate
 from models.networks.engines import available_engines, open_network, prepare
 from models.networks.gplws_compact import BLOCK, split_answers
@@ -17,6 +17,7 @@ from models.networks.registry import build
 from models.networks.reparam import fuse
 from models.networks.streaming import StreamingNetwork
 from tests.models.test_compact_network import alive, small, textured_stack
+from tests.trained import save_weights
 
 CERTAIN = Calibration((-5.0, 5.0), (0.1, 1.0), (0.2, 2.0), (1.0, 0.0))
 RNG = np.random.default_rng(0)
@@ -146,6 +147,20 @@ def test_engines_agree(network, engine):
     step_um = np.median(np.diff(Z_UM))
     error = np.abs(found.height_um - expected.height_um).mean() / step_um
     assert error < (0.01 if engine == "openvino" else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True, "avx512_bf16": False}, True), ({"avx2": True}, False)],
+)
+def test_auto_tries_bfloat16_only_where_the_processor_has_it(tmp_path, monkeypatch, capabilities, native):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    tried = []
+    monkeypatch.setattr(engines, "fastest_engine", lambda _name, _network, names: tried.append(names) or names[0])
+    path = save_weights(tmp_path, "gplws-net-live")
+    assert open_network("gplws-net-live", weights=path).engine == "torch"
+    assert ("torch-bf16" in tried[0]) == native
+    assert open_network("gplws-net-live", weights=path, engine="torch-bf16").engine == "torch-bf16"
 
 
 def test_intervals_hold_what_they_promise():

@@ -215,6 +215,7 @@ class Moody(TinyNet):
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
+        self.register_buffer("fixed", torch.ones(2), persistent=False)  # in no file of weights
 
     def forward(self, frames, z):
         if self.training:
@@ -242,6 +243,17 @@ def test_a_run_that_only_fails_ends_with_advice(shards, tmp_path, monkeypatch):
 def test_half_precision_needs_a_gpu(shards, tmp_path):
     with pytest.raises(InputError, match="precision: fp16 needs a GPU"):
         run(shards, tmp_path / "out", tiny_recipe(precision="fp16"))
+
+
+@pytest.mark.parametrize(("native", "precision"), [(False, "off"), (True, "bf16")])
+def test_auto_is_the_precision_that_the_processor_has_instructions_for(
+    shards, tmp_path, monkeypatch, native, precision
+):
+    monkeypatch.setattr("models.training.loop.computes_bfloat16", lambda: native)
+    run(shards, tmp_path / "out", tiny_recipe(precision="auto", steps=2))
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["precision"] == precision
+    assert card["recipe"]["precision"] == "auto"
 
 
 # ---------------------------------------------------------------- parts

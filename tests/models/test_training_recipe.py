@@ -35,7 +35,7 @@ BASE = 'network = "gplws-net-2023"\n'
         (BASE + "steps = 3\nepochs = 2", "give either steps or epochs"),
         (BASE + "steps = 0", "steps: it must be 1 or more"),
         (BASE + "steps = 3\nbetch = 2", "betch: there is no such setting"),
-        (BASE + "steps = 3\nprecision = 'half'", "precision: it must be 'off', 'bf16' or 'fp16'"),
+        (BASE + "steps = 3\nprecision = 'half'", "precision: it must be 'off', 'auto', 'bf16' or 'fp16'"),
         (BASE + "steps = 3\nema = nan", "ema: "),
         (BASE + "steps = 3\n[optimiser]\nlearning_rate = -1", r"optimiser\.learning_rate: it must be more than 0"),
         (BASE + "steps = 3\n[[stages]]\ncrop = [128, 96]", r"stages\.0\.crop: the first number must not be larger"),
