@@ -1,14 +1,15 @@
 """What all serial stages have in common: settings, limits, the memory of whether the position can be trusted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware.line import LineFormat, SerialLine
-from hardware.stage import StageAlarm, StageError, StageLimitError, StageUnreferenced
+from hardware.stage import StageAlarm, StageError, StageLimitError, StageStopped, StageUnreferenced
 from models.language import _
 
 SAME_POSITION_UM = 0.5
@@ -66,6 +67,7 @@ class SerialStage(ABC):
         self._unreferenced: str | None = None
         self._last_um: float | None = None
         self._target_um: float | None = None  # of the move under way
+        self._stops = 0
         line.on_push = self._heard
         line.on_connect = self._reconnected
         try:
@@ -156,20 +158,27 @@ class SerialStage(ABC):
 
     def start_move_to(self, position_um: float) -> None:
         self._check(position_um)
-        self._target_um = position_um
-        self._move_to(position_um)
+        with self._halted_by_a_stop_meanwhile():
+            self._target_um = position_um
+            self._move_to(position_um)
 
     def start_move_by(self, distance_um: float) -> None:
         target_um = self.position_um() + distance_um
         self._check(target_um)
-        self._target_um = target_um
-        self._move_by(distance_um, target_um)
+        with self._halted_by_a_stop_meanwhile():
+            self._target_um = target_um
+            self._move_by(distance_um, target_um)
 
     def is_moving(self) -> bool:
         moving = self._read_moving()
-        if not moving:
-            self._target_um = None
-        return moving
+        if moving:
+            return True
+        under_way, self._target_um = self._target_um is not None, None
+        if under_way and self._alarm is not None:
+            raise StageAlarm(self._alarm)
+        if under_way and self._unreferenced is not None:
+            raise StageUnreferenced(self._unreferenced)
+        return False
 
     def set_speed(self, speed_um_s: float) -> None:
         if not 0 < speed_um_s < float("inf"):
@@ -183,7 +192,8 @@ class SerialStage(ABC):
                 _("{stage} has no reference to home to. Confirm the position instead.").format(stage=self.name)
             )
         self._lose_reference(_("{stage} did not finish homing.").format(stage=self.name))
-        self._home()
+        with self._halted_by_a_stop_meanwhile():
+            self._home()
         self._alarm = self._unreferenced = self._target_um = None
 
     def confirm_position(self) -> None:
@@ -205,6 +215,7 @@ class SerialStage(ABC):
 
     def stop(self) -> None:
         under_way = self._target_um is not None
+        self._stops += 1
         try:
             self._halt()
         finally:
@@ -213,6 +224,18 @@ class SerialStage(ABC):
 
     def close(self) -> None:
         self._line.close()
+
+    @contextmanager
+    def _halted_by_a_stop_meanwhile(self) -> Iterator[None]:
+        """A STOP that overtook the command on its way would not halt the move that the command starts."""
+        stops = self._stops
+        try:
+            yield
+        finally:
+            if self._stops != stops:
+                self._halt()
+        if self._stops != stops:
+            raise StageStopped(_("{stage} was stopped.").format(stage=self.name))
 
     # -- for subclasses
 
