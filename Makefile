@@ -38,9 +38,13 @@ bench: system-test $(VENV)/installed-test
 	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX" $(BIN)/python -m pytest tests/benchmarks --benchmark-only -s
 
 # Every network of docs/benchmarks.md from nothing: the same scenes and the same minutes of one core for each, then the
-# tables. Days where MINUTES is large; killed, the same command goes on. DefocusNet does not bear the common rate.
+# tables. Killed, the same command goes on. Our two networks have a recipe of their own, DefocusNet does not bear the
+# common rate. ROCKS: folders of other people's stacks with known heights, such as those of Cou and Guennebaud.
 MINUTES ?= 30
-COMPARED ?= gplws-net gplws-net-live gplws-net-2023 gplws-net-2023-concat gplws-net-2023-single gplws-net-2023-plain \
+ROCKS ?=
+ENGINES ?= torch openvino
+OWN := gplws-net gplws-net-live
+COMPARED ?= $(OWN) gplws-net-2023 gplws-net-2023-concat gplws-net-2023-single gplws-net-2023-plain \
 	gplws-net-2023-depthwise gplws-net-2023-concat-plain gplws-net-2023-concat-depthwise \
 	ddff defocus-net aif-depth-net fvnet dfvnet dff-in-the-wild
 STYLES := light-field macro rolls
@@ -48,15 +52,23 @@ STYLES := light-field macro rolls
 compare: $(VENV)/installed-test
 	$(BIN)/reliefscope scenes --out runs/mixed --count 4000 --seed 1
 	$(BIN)/reliefscope scenes --out runs/textured --style textured --count 2400 --seed 3 --frames 32
-	for s in test calibration $(STYLES); do $(BIN)/reliefscope scenes --split $$s --out runs/$$s || exit; done
+	for s in test calibration $(STYLES); do \
+		$(BIN)/reliefscope scenes --split $$s --out runs/splits/$$s || exit; \
+	done
 	for n in $(COMPARED); do \
-		r=comparison; test $$n != defocus-net || r=comparison-slow; \
+		case $$n in gplws-net|gplws-net-live) r=default;; defocus-net) r=comparison-slow;; *) r=comparison;; esac; \
 		$(BIN)/reliefscope train --config $$r --network $$n --data runs/mixed --data runs/textured \
 			--out runs/$$n --minutes $(MINUTES) --threads 1 || exit; \
 	done
-	$(BIN)/reliefscope benchmark --scenes "test scenes=runs/test" $(foreach s,$(STYLES),--scenes "$(s)=runs/$(s)") \
-		$(foreach n,$(COMPARED),--weights runs/$(n)/weights.safetensors) \
-		--latency --tuned-allocator --results runs/results.json --markdown docs/benchmarks.md
+	for n in $(filter $(OWN),$(COMPARED)); do \
+		$(BIN)/reliefscope calibrate runs/$$n/weights.safetensors --scenes runs/splits/calibration \
+			--out runs/$$n/$$n.safetensors || exit; \
+	done
+	$(BIN)/reliefscope benchmark --scenes "test scenes=runs/splits/test" \
+		$(foreach s,$(STYLES),--scenes "$(s)=runs/splits/$(s)") $(foreach r,$(ROCKS),--scenes "rocks=$(r)") \
+		$(foreach n,$(COMPARED),--weights runs/$(n)/$(if $(filter $(OWN),$(n)),$(n),weights).safetensors) \
+		--latency $(foreach e,$(ENGINES),--engine $(e)) --tuned-allocator \
+		--results runs/results.json --markdown docs/benchmarks.md
 
 # Collect the texts from the source, bring every catalogue up to date and compile it. The template keeps no dates
 # and no names, so that it changes with the texts only.

@@ -111,10 +111,21 @@ class Race:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How weights were made: ``steps`` of ``batch`` stacks in ``seconds``, after the recipe of this name."""
+
+    steps: int
+    batch: int
+    seconds: float
+    recipe: str
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """:func:`models.evaluate.mean_figures` of a method over ``count`` scenes, and its median ``seconds`` per scene.
 
-    ``kind``: scenes of this kind only, or empty for all.
+    ``kind``: scenes of this kind only, or empty for all. ``training``: None where nothing was trained, or no card of
+    the weights tells.
     """
 
     method: str
@@ -123,6 +134,7 @@ class Accuracy:
     seconds: float
     figures: dict[str, float | None]
     weights_sha256: str | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from models.benchmark import Accuracy
+from models.benchmark import Accuracy, Training
 from models.errors import InputError
 from models.evaluate import compare, figures, mean_figures
 from models.focal_stack import FocalStack
@@ -18,6 +19,7 @@ from models.height_map import HeightMap
 from models.language import _
 from models.methods import METHODS, ReconstructionOptions
 from models.networks.registry import NETWORKS
+from models.networks.weights import describe_weights, shipped_weights, weights_network
 from models.reconstruct import reconstruct
 from models.storage import SAMPLE_SUFFIXES
 from models.training.datasets import DataSet, open_data_set, stack_files
@@ -41,6 +43,7 @@ class Candidate:
     name: str
     run: Callable[[FocalStack, Report], HeightMap]
     weights_sha256: str | None = None
+    training: Training | None = None
 
 
 def _ignore(done: int, total: int) -> None:
@@ -63,14 +66,16 @@ def find_candidate(
 ) -> Candidate:
     """The method or network called ``name``. ``options`` concern methods; ``weights`` are files by network.
 
-    What is both runs as the program runs it, unless weights are given for it. Raises InputError where there is none
-    of this name or its weights are missing or do not fit.
+    What is both runs as the program runs it, unless weights are given for it that are not calibrated. Raises InputError
+    where there is none of this name or its weights are missing or do not fit.
     """
-    if name in METHODS and name not in weights:
-        chosen = options.model_copy(update={"method": name})
-        return Candidate(name, lambda stack, report: reconstruct(stack, chosen, progress=report))
+    file = weights.get(name)
+    origin = _origin(file or shipped_weights(name)) if name in NETWORKS else (None, None)
+    if name in METHODS and (file is None or describe_weights(file).calibrated):
+        chosen = options.model_copy(update={"method": name, "weights": None if file is None else str(file)})
+        return Candidate(name, lambda stack, report: reconstruct(stack, chosen, progress=report), *origin)
     if name in NETWORKS:
-        return _network(name, weights.get(name))
+        return Candidate(name, _network(name, file), *origin)
     raise InputError(
         _("There is no method or network called '{name}'. Methods: {methods}. Networks: {networks}.").format(
             name=name, methods=", ".join(METHODS), networks=", ".join(NETWORKS)
@@ -83,8 +88,6 @@ def find_weights(paths: Iterable[Path]) -> dict[str, Path]:
 
     Raises InputError where a file holds no weights, a folder no file of them, or two are of one network.
     """
-    from models.networks.weights import weights_network
-
     found: dict[str, Path] = {}
     for path in paths:
         files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
@@ -163,16 +166,47 @@ def summarise(scores: Sequence[SceneScore], candidates: Sequence[Candidate]) -> 
             if part:
                 seconds = statistics.median(one.seconds for one in part)
                 means = mean_figures([one.figures for one in part])
-                rows.append(Accuracy(candidate.name, kind, len(part), seconds, means, candidate.weights_sha256))
+                rows.append(
+                    Accuracy(
+                        candidate.name, kind, len(part), seconds, means, candidate.weights_sha256, candidate.training
+                    )
+                )
     return tuple(rows)
 
 
-def _network(name: str, weights: Path | None) -> Candidate:
+class _Recipe(BaseModel):
+    name: str
+    batch: int
+
+
+class _Card(BaseModel):
+    """Of the card that :func:`models.training.loop.train` and ``release`` write, what tells how weights were made."""
+
+    sha256: str
+    steps: int
+    seconds: float
+    recipe: _Recipe
+
+
+def _origin(file: Path | None) -> tuple[str | None, Training | None]:
+    """SHA-256 of weights and, where a card beside them names it, how they were made."""
+    if file is None:
+        return None, None
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for path in (file.with_suffix(".json"), file.with_name("card.json")):
+        try:
+            card = _Card.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):  # no card, or of something else
+            continue
+        if card.sha256 == digest:
+            return digest, Training(card.steps, card.recipe.batch, card.seconds, card.recipe.name)
+    return digest, None
+
+
+def _network(name: str, weights: Path | None) -> Callable[[FocalStack, Report], HeightMap]:
     from models.networks.inference import infer, load_network
-    from models.networks.weights import shipped_weights
 
     network, channels = load_network(name, weights), NETWORKS[name].channels
-    file = weights or shipped_weights(name)
 
     def run(stack: FocalStack, report: Report) -> HeightMap:
         found = infer(network, stack, channels=channels)
@@ -188,4 +222,4 @@ def _network(name: str, weights: Path | None) -> Candidate:
             interval95_um=None if found.spread_um is None else _NORMAL_95 * found.spread_um,
         )
 
-    return Candidate(name, run, None if file is None else hashlib.sha256(file.read_bytes()).hexdigest())
+    return run

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from models.benchmark import Accuracy, Conditions, Count, Peak, Race, Results, Timing, Trial
+from models.benchmark import Accuracy, Conditions, Count, Peak, Race, Results, Timing, Training, Trial
+from models.benchmark_paper import ABOUT_ABLATION, PAPER_ABLATION, PAPER_SECONDS
 from models.methods import METHODS
 from models.networks.registry import NETWORKS
 
@@ -23,27 +24,7 @@ _COLUMNS = {
 }
 _SHARES = ("within_1.25^1", "within_1.25^2", "within_1.25^3", "bad_share", "inside_68", "inside_95")
 _MAE = "mean_absolute_error_steps"
-
-PAPER_ABLATION = {
-    # published parameters: (what it is, MSE on the 4D Light Field benchmark)
-    546_321: ("concatenated links (table 1)", 0.0275),
-    540_273: ("as published (table 1)", 0.0275),
-    540_936: ("no re-parameterization (table 3)", 0.0339),
-    1_213_872: ("concatenated links, plain convolution (table 2)", 0.0516),
-    200_400: ("concatenated links, depthwise convolution (table 2)", 0.0473),
-    444_048: ("concatenated links, group-parallel (table 2)", 0.0534),
-    754_020: ("additive links, plain convolution (table 2)", 0.0468),
-    106_344: ("additive links, depthwise convolution (table 2)", 0.0479),
-    260_853: ("additive links, group-parallel (table 2)", 0.0372),
-}
-"""Tables 1 to 3 of Yan et al., Journal of Software 34 (2023), by the parameters that they print."""
-PAPER_SECONDS = {
-    "256x256x5": (2.617, 3.020),
-    "512x512x10": (9.498, 11.987),
-    "540x960x15": (30.44, 42.61),
-    "600x800x10": (17.80, 31.57),
-}
-"""Seconds of GPLWS-Net and of its best peer in the same paper, on a Xeon Silver 4210."""
+_MSE = "mean_square_error_steps"
 
 _HEAD = """\
 # Benchmarks
@@ -56,7 +37,8 @@ Errors are in steps between two frames, means over the scenes; every pixel with 
 AbsRel, SqRel and δ, is counted from one step below the lowest frame. Bumpiness is the curvature of the error with the
 height of the stack as unit of length, from 0 to 5. *In 68 %* and *in 95 %*: how often the truth lies in the interval
 that the method states; honest is 68 % and 95 %. A network without calibration states its own doubt as a standard
-deviation. Seconds are the median per scene.
+deviation. Seconds are the median per scene. *Trained*: steps and the stacks in each, time and recipe of the weights, as
+their card says.
 """
 _ABOUT_TIME = """\
 All rows of a table took turns within one process; medians over {rounds} after a first round to warm up. Ratios are to
@@ -73,7 +55,8 @@ def page(results: Results) -> str:
         parts += ["## Parameters", *_parameters(results.counts)]
     if results.trials:
         parts += ["## Accuracy", _ABOUT_ACCURACY, *(part for trial in results.trials for part in _trial(trial))]
-        parts += _ablation(results.counts, results.trials)
+        parts += _across(results.trials)
+    parts += _ablation(results.counts, results.trials)
     latencies = sorted((r for r in results.races if r.kind == "latency"), key=lambda race: _work(race))
     if latencies:
         rounds = sorted({len(t.seconds) for race in latencies for t in race.timings if t.seconds})
@@ -115,13 +98,14 @@ def _trial(trial: Trial) -> list[str]:
             f"`{found.method}`",
             *(_figure(found.figures.get(name), share=name in _SHARES) for name in _COLUMNS),
             f"{found.seconds:.3f}",
+            _trained(found.training),
         )
         for found in overall
     ]
     scenes = max((found.count for found in overall), default=0)
     parts = [
         f"### {trial.name} ({scenes} {'scene' if scenes == 1 else 'scenes'})",
-        _table(("method", *_COLUMNS.values(), "s"), rows),
+        _table(("method", *_COLUMNS.values(), "s", "trained"), rows),
         *_comparison(overall),
     ]
     kinds = sorted({found.kind for found in trial.accuracies if found.kind})
@@ -147,32 +131,56 @@ def _comparison(overall: Sequence[Accuracy]) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _ablation(counts: Sequence[Count], trials: Sequence[Trial]) -> list[str]:
-    """The paper's variants, ours beside it: on the first set of scenes on which an ablation variant was tried."""
-    trial = next((t for t in trials if any(_role(found.method) == "ablation" for found in t.accuracies)), None)
-    if trial is None:
+def _trained(training: Training | None) -> str:
+    if training is None:
+        return "-"
+    return f"{training.steps:,} x {training.batch}, {training.seconds / 60:.0f} min, {training.recipe}"
+
+
+def _across(trials: Sequence[Trial]) -> list[str]:
+    """Every method on every set of scenes."""
+    if len(trials) < 2:
         return []
-    known = {count.network: count for count in counts}
+    found = {
+        (one.method, trial.name): one.figures.get(_MAE) for trial in trials for one in trial.accuracies if not one.kind
+    }
+    methods = dict.fromkeys(method for method, _trial in found)
+    rows = [(f"`{method}`", *(_figure(found.get((method, trial.name))) for trial in trials)) for method in methods]
+    headings = ("method", *(trial.name for trial in trials))
+    return ["### MAE on every set of scenes", _table(headings, rows)]
+
+
+def _ablation(counts: Sequence[Count], trials: Sequence[Trial]) -> list[str]:
+    """The paper's variants, ours beside it: on the first set of scenes on which one of them was tried."""
+    variants = {variant.network for variant in PAPER_ABLATION}
+    known = {count.network: count for count in counts if count.network in variants}
+    trial = next((t for t in trials if any(found.method in variants for found in t.accuracies)), None)
+    if not known and trial is None:
+        return []
+    tried = {} if trial is None else {found.method: found for found in trial.accuracies if not found.kind}
     rows = []
-    for found in trial.accuracies:
-        if found.kind or _role(found.method) not in ("ablation", "published"):
-            continue
-        published = NETWORKS[found.method].published_parameters
-        what, paper_mse = PAPER_ABLATION.get(published or 0, ("", None))
-        rows.append(
-            (
-                f"`{found.method}`",
-                what,
-                f"{known[found.method].fused:,}" if found.method in known else "-",
-                "-" if published is None else f"{published:,}",
-                _figure(found.figures.get("mean_square_error_steps")),
-                "-" if paper_mse is None else f"{paper_mse:.4f}",
-                _figure(found.figures.get(_MAE)),
-            )
+    for table, what, network, published, paper_mse in PAPER_ABLATION:
+        count, found = known.get(network), tried.get(network)
+        sizes = (
+            ["-"] * 3 if count is None else [f"{count.training:,}", f"{count.fused:,}", f"{count.fused - published:+,}"]
         )
-    headings = ("network", "", "parameters, fused", "paper", f"MSE, {trial.name}", "paper, 4D Light Field", "MAE")
-    return ["## Ablation", "The mean square errors are of different data: only their order can agree.",
-            _table(headings, rows)]  # fmt: skip
+        errors = [None if found is None else found.figures.get(name) for name in (_MSE, _MAE)]
+        row = [str(table), what, f"`{network}`", *sizes[:2], f"{published:,}", sizes[2], f"{paper_mse:.4f}"]
+        rows.append([*row, *map(_figure, errors)])
+    headings = (
+        "table",
+        "variant",
+        "network",
+        "training",
+        "fused",
+        "paper",
+        "fused - paper",
+        "MSE, paper",
+        "MSE",
+        "MAE",
+    )
+    where = [] if trial is None else [f"MSE and MAE without *paper* are those on the {trial.name}."]
+    return ["## Ablation", ABOUT_ABLATION, *where, _table(headings, rows)]
 
 
 def _latency(race: Race) -> list[str]:

@@ -101,7 +101,7 @@ def register(cli: typer.Typer) -> None:
         if latency or growing:
             wanted = _sizes(sizes) if latency else ()
             pieces.append(_races(names, engine or ["torch"], wanted, growing, rounds, where, tuned_allocator))
-        pieces += [_trial(text, names, weights or [], where) for text in scenes or []]
+        pieces += [_trial(title, folders, names, weights or [], where) for title, folders in _titled(scenes or [])]
         found = Results()
         with ended_by_ctrl_c():
             for piece in chain.from_iterable(pieces):
@@ -174,19 +174,30 @@ def _races(
         yield Results(races=(found,))
 
 
-def _trial(text: str, names: Sequence[str], weights: Sequence[Path], where: Conditions) -> Iterator[Results]:
-    """``TITLE=FOLDER``, or a folder whose name is the title."""
+def _titled(texts: Sequence[str]) -> list[tuple[str, list[Path]]]:
+    """``TITLE=FOLDER``, or a folder whose name is the title; all folders of one title are one set of scenes."""
+    sets: dict[str, list[Path]] = {}
+    for text in texts:
+        title, _sign, folder = text.rpartition("=")
+        sets.setdefault(title or Path(folder).name, []).append(Path(folder))
+    return list(sets.items())
+
+
+def _trial(
+    title: str, folders: Sequence[Path], names: Sequence[str], weights: Sequence[Path], where: Conditions
+) -> Iterator[Results]:
     from models.benchmark import Trial
     from models.benchmark_accuracy import find_candidate, find_weights, labelled_scenes, score_all, summarise
 
-    title, _sign, folder = text.rpartition("=")
-    scenes = labelled_scenes(Path(folder))
+    sets = [labelled_scenes(folder) for folder in folders]
     files = find_weights(weights) if weights else {}
     chosen = names or [*METHODS, *(name for name in files if name not in METHODS)]
     candidates = [find_candidate(name, weights=files) for name in chosen]
-    with progress_bar(title or Path(folder).name) as report:
-        scores = score_all(scenes, candidates, progress=report)
-    yield Results(trials=(Trial(title or Path(folder).name, where, summarise(scores, candidates)),))
+    scores = []
+    for scenes in sets:
+        with progress_bar(title) as report:
+            scores += score_all(scenes, candidates, progress=report)
+    yield Results(trials=(Trial(title, where, summarise(scores, candidates)),))
 
 
 def _write_page(results: Results, path: Path) -> None:

@@ -168,6 +168,16 @@ def test_measure_keep_and_rebuild_the_page(capsys, scenes, weights, tmp_path):
     assert (tmp_path / "again.md").read_text() == text
 
 
+def test_folders_of_one_title_are_one_set_of_scenes(capsys, scenes):
+    words = ("--scenes", f"rocks={scenes / 'a.h5'}", "--scenes", f"rocks={scenes / 'b.h5'}", "--scenes", scenes)
+    code, out, _err = run(capsys, "benchmark", *words, "--networks", "sml", "--json")
+    assert code == 0
+    rocks, both = json.loads(out)["trials"]
+    assert (rocks["name"], both["name"]) == ("rocks", "scenes")
+    assert rocks["accuracies"][0]["count"] == 2
+    assert rocks["accuracies"][0]["figures"] == both["accuracies"][0]["figures"]
+
+
 def test_json_is_the_only_thing_on_stdout(capsys, scenes):
     code, out, err = run(capsys, "benchmark", "--scenes", scenes, "--networks", "sml", "--json")
     document = json.loads(out)

@@ -1,6 +1,7 @@
 """Benchmarks: what was measured is kept, merged and printed; measuring itself on the smallest stacks."""
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from models.benchmark import (
     Results,
     Size,
     Timing,
+    Training,
     Trial,
     conditions,
     merge,
@@ -35,6 +37,7 @@ from models.benchmark_accuracy import find_candidate, find_weights, labelled_sce
 from models.benchmark_counts import count
 from models.benchmark_latency import TUNED_ALLOCATOR, race, scaling_race
 from models.benchmark_page import page
+from models.benchmark_paper import PAPER_ABLATION
 from models.errors import InputError
 from models.evaluate import compare, figures
 from models.focal_stack import FocalStack
@@ -43,6 +46,7 @@ from models.networks import registry
 from models.networks.registry import NETWORKS, build
 from models.training.scene import Scene
 from models.training.splits import write_scene
+from tests.trained import save_weights, ship
 
 NAME = "gplws-net-2023"
 HERE = Conditions("2026-01-02", "A processor", 2, 2, 16.0, {"torch": "2.13"})
@@ -53,9 +57,8 @@ SMALL = Size(256, 256, 5)
 def family(monkeypatch):
     """A list of networks with every role, whatever is registered."""
     spec = NETWORKS[NAME]
-    roles = {"own-net": "own", "fast-peer": "peer", "lean-peer": "peer", "gplws-2023-concat": "ablation"}
+    roles = {"own-net": "own", "fast-peer": "peer", "lean-peer": "peer"}
     ours = {name: replace(spec, name=name, role=role, published_parameters=None) for name, role in roles.items()}
-    ours["gplws-2023-concat"] = replace(ours["gplws-2023-concat"], published_parameters=546_321)
     monkeypatch.setattr(registry, "NETWORKS", {NAME: spec, **ours})
     monkeypatch.setattr("models.benchmark_page.NETWORKS", {NAME: spec, **ours})
 
@@ -171,7 +174,7 @@ def test_page(family):
     assert "| `lean-peer` | torch | 0.800 | 2.000 | - | - |" in text
     assert "2.617 s against 3.02 s" in text
     assert "2026-01-02, A processor, 2 cores, 16 GiB, 2 threads; torch 2.13." in text
-    assert "Ablation" not in text
+    assert "on every set of scenes" not in text, "there is but one"
 
 
 def test_page_of_nothing_is_its_head():
@@ -200,13 +203,47 @@ def test_what_failed_says_why(family):
     assert "| `own-net` | torch | 1.000 | - | - | - |" in text
 
 
-def test_ablation_stands_beside_the_paper(family):
-    trial = Trial("test scenes", HERE, (accuracy("gplws-2023-concat", 0.2), accuracy(NAME, 0.1), accuracy("mdml", 0.3)))
-    text = page(Results(counts=(Count("gplws-2023-concat", 9, 546_321, 546_321),), trials=(trial,)))
+def test_ablation_stands_beside_the_paper():
+    counts = (count(NAME), Count("gplws-net-2023-plain", 2_029_113, 1_954_533, 754_020))
+    trial = Trial("test scenes", HERE, (accuracy("gplws-net-2023-plain", 0.2), accuracy("mdml", 0.3)))
+    text = page(Results(counts=counts, trials=(trial,)))
     part = text[text.index("## Ablation") :]
-    row = "| `gplws-2023-concat` | concatenated links (table 1) | 546,321 | 546,321 | 0.040 | 0.0275 | 0.200 |"
-    assert row in part
+    assert part.count("| `gplws-net-2023` |") == 2, "in table 1 and, smaller, in table 2"
+    published = "| 1 | additive links | `gplws-net-2023` | 562,473 | 540,273 | 540,273 | +0 | 0.0275 | - | - |"
+    plain = "| `gplws-net-2023-plain` | 2,029,113 | 1,954,533 | 754,020 | +1,200,513 | 0.0468 | 0.040 | 0.200 |"
+    assert published in part
+    assert plain in part
+    assert "those on the test scenes" in part
     assert "mdml" not in part
+    assert "Ablation" not in page(Results(counts=(Count("fvnet", 1, 1, None),)))
+
+
+def test_the_variants_of_the_paper_are_networks_of_the_program():
+    for variant in PAPER_ABLATION:
+        assert NETWORKS[variant.network].role in ("ablation", "published")
+    for name, spec in NETWORKS.items():
+        if spec.role in ("ablation", "published"):
+            printed = [variant.parameters for variant in PAPER_ABLATION if variant.network == name]
+            assert spec.published_parameters in printed
+
+
+def test_every_method_on_every_set_of_scenes(family):
+    here = Trial("test scenes", HERE, (accuracy("mdml", 0.2), accuracy("own-net", 0.1), accuracy("mdml", 0.9, "coin")))
+    there = Trial("macro", HERE, (accuracy("own-net", 0.3), accuracy("fast-peer", 0.5)))
+    text = page(Results(trials=(here, there)))
+    part = text[text.index("### MAE on every set") :]
+    assert "| method | test scenes | macro |" in part
+    assert "| `own-net` | 0.100 | 0.300 |" in part
+    assert "| `mdml` | 0.200 | - |" in part
+    assert "| `fast-peer` | - | 0.500 |" in part
+
+
+def test_how_long_a_network_was_trained_stands_beside_its_errors(family):
+    trained = replace(accuracy("own-net", 0.1), training=Training(12_345, 4, 903.0, "comparison"))
+    text = page(Results(trials=(Trial("test scenes", HERE, (trained, accuracy("mdml", 0.2))),)))
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| `")}
+    assert rows["`own-net`"].endswith("| 0.250 | 12,345 x 4, 15 min, comparison |")
+    assert rows["`mdml`"].endswith("| 0.250 | - |")
 
 
 def test_scaling_tells_the_cost_of_a_pixel(family):
@@ -271,6 +308,41 @@ def test_a_network_is_scored_with_its_weights(scenes, tmp_path):
     assert len(row.weights_sha256) == 64
     assert 0 <= (row.figures["inside_68"] or 0) <= (row.figures["inside_95"] or 0) <= 1
     assert 10 < 10 + (row.figures["mean_absolute_error"] or 0) < 18  # heights stay within the stack
+
+
+def card_beside(weights: Path, name: str, sha256: str) -> None:
+    card = {"sha256": sha256, "steps": 7, "seconds": 90.5, "recipe": {"name": "short", "batch": 2, "seed": 0}}
+    weights.with_name(name).write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize("name", ["card.json", "w.json"])
+def test_the_card_beside_the_weights_tells_how_they_were_trained(tmp_path, name):
+    weights = tmp_path / "w.safetensors"
+    save_file(build(NAME).state_dict(), weights, {"network": NAME})
+    assert find_candidate(NAME, weights={NAME: weights}).training is None
+    weights.with_name(name).write_text("no card at all")
+    assert find_candidate(NAME, weights={NAME: weights}).training is None
+    card_beside(weights, name, "of other weights")
+    assert find_candidate(NAME, weights={NAME: weights}).training is None
+    card_beside(weights, name, hashlib.sha256(weights.read_bytes()).hexdigest())
+    found = find_candidate(NAME, weights={NAME: weights})
+    assert found.training == Training(7, 2, 90.5, "short")
+    assert found.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_calibrated_weights_of_our_networks_run_as_in_the_program(scenes, tmp_path, monkeypatch):
+    """With intervals of their calibration; without one, what they say themselves."""
+    ship(monkeypatch, tmp_path / "shipped", "gplws-net-live")
+    for calibrated in (True, False):
+        weights = save_weights(tmp_path / str(calibrated), "gplws-net-live", calibrated=calibrated, seed=1)
+        candidate = find_candidate("gplws-net-live", weights={"gplws-net-live": weights})
+        found = candidate.run(labelled_scenes(scenes / "a.h5")[0].stack, lambda done, total: None)
+        assert found.interval68_um is not None
+        assert np.allclose(found.interval95_um, 1.96 * found.interval68_um) != calibrated
+        assert candidate.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    shipped = find_candidate("gplws-net-live")
+    assert shipped.weights_sha256 is not None
+    assert find_candidate("mdml").weights_sha256 is None
 
 
 def test_what_cannot_be_scored_is_refused(scenes, tmp_path):
