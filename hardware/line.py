@@ -89,6 +89,7 @@ class SerialLine:
         self._out_of_step = False
         self._unsent: bytes | None = None
         self._back_off_s, self._next_try_s = BACK_OFF_S[0], 0.0
+        self._failure: StageError | None = None  # of the latest attempt to open the port again
         self._partial = bytearray()
         self._overlong = False
         self._lines: deque[str] = deque()
@@ -96,9 +97,11 @@ class SerialLine:
         self._open()
 
     @property
-    def is_connected(self) -> bool:
-        """False from the moment a pulled cable was noticed until the controller was identified again."""
-        return self._port is not None
+    def fault(self) -> str | None:
+        """Why there is no connection, for the user; None where there is one as far as anybody noticed."""
+        if self._port is not None:
+            return None
+        return str(self._failure or self._unplugged())
 
     @property
     def log(self) -> str:
@@ -140,6 +143,12 @@ class SerialLine:
         with self._bus:
             self._get_in_step()
             self._send(command)
+
+    def hear(self) -> None:
+        """Hand what has arrived by itself to ``on_push``, without waiting. Raises StageDisconnected."""
+        with self._bus:
+            self._ensure_open()
+            self._handle_arrivals()
 
     def listen(self, seconds: float, until: Accept = _never) -> list[str]:
         """Lines that come unasked within a time, or up to one that is waited for; push lines go to ``on_push`` too."""
@@ -230,18 +239,19 @@ class SerialLine:
             raise StageDisconnected(_("{stage} is closed.").format(stage=self.name))
         if self._port is not None:
             return
-        if time.monotonic() < self._next_try_s:
-            raise self._unplugged()
+        if self._failure is not None and time.monotonic() < self._next_try_s:
+            raise type(self._failure)(str(self._failure))
         try:
             self._open()
             self._out_of_step = True
             self.on_connect()
-        except StageError:
+        except StageError as error:
             self._drop_port()
+            self._failure = error.with_traceback(None)
             self._next_try_s = time.monotonic() + self._back_off_s
             self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S[1])
             raise
-        self._back_off_s = BACK_OFF_S[0]
+        self._back_off_s, self._next_try_s, self._failure = BACK_OFF_S[0], 0.0, None
 
     def _drop_port(self) -> None:
         with self._writing:

@@ -27,7 +27,7 @@ class FocusAxis:
     the run-up leads away from the sample; +1: upwards) after at least this distance in that direction.
     ``settle_ms``: rest after the controller reports the end of a move. ``tolerance_um``: a stage that stands
     further than this from its target is at fault. ``stall_s``: so long without progress is a fault too.
-    ``speed_um_s`` only serves estimates of time.
+    ``speed_um_s`` only serves estimates of time; None: the speed that the stage is set to.
 
     One thread at a time may move; a second one gets StageError at once. :meth:`stop` may be called from any
     thread and waits for nothing.
@@ -43,14 +43,14 @@ class FocusAxis:
         backlash_um: float = 0.0,
         approach: Literal[1, -1] = -1,
         settle_ms: float = 0.0,
-        speed_um_s: float = 1000.0,
+        speed_um_s: float | None = None,
         tolerance_um: float = 1.0,
         stall_s: float = 2.0,
         clock: Clock | None = None,
     ) -> None:
         self.backlash_um = backlash_um
         self.settle_ms = settle_ms
-        self.speed_um_s = speed_um_s
+        self.speed_um_s = stage.speed_um_s if speed_um_s is None else speed_um_s
         self.approach = approach
         self.clock = clock or Clock()
         self._stage = stage
@@ -96,6 +96,20 @@ class FocusAxis:
     def is_moving(self) -> bool:
         """True while a thread is inside a move, settling included."""
         return self._moving.locked()
+
+    @property
+    def is_referenced(self) -> bool:
+        """Whether z means anything; see :class:`hardware.stage.Stage`."""
+        return self._stage.is_referenced
+
+    @property
+    def can_home(self) -> bool:
+        """True where :meth:`home` finds the reference."""
+        return self._stage.can_home
+
+    def faults(self) -> tuple[str, ...]:
+        """Sentences about what is wrong with the stage, each with what to do about it."""
+        return self._stage.faults()
 
     def position_um(self) -> float:
         """The measured z. While another thread speaks to the stage, its latest reading. Raises StageError."""
@@ -143,6 +157,26 @@ class FocusAxis:
     def move_by(self, dz_um: float, cancel: threading.Event | None = None) -> float:
         """Like :meth:`move_to`, relative to the measured position."""
         return self.move_to(self.position_um() + dz_um, cancel)
+
+    def home(self) -> float:
+        """Drive the stage to its reference, return the measured z. Only on a person's word: it moves far.
+
+        Raises StageError, StageStopped after STOP.
+        """
+        with self._moving_alone(), self._halted_on_error():
+            self._stops_before_move = self._stops
+            self._refuse_if_stopped()
+            self._run_up_done = False
+            with self._line:
+                self._stage.home()
+            self._refuse_if_stopped()
+            return self._read()
+
+    def confirm_position(self) -> None:
+        """A person vouches for the position and for the way being clear; nothing moves. Raises StageError."""
+        with self._moving_alone(), self._line:
+            self._run_up_done = False
+            self._stage.confirm_position()
 
     def stop(self) -> None:
         """Halt at once, from any thread; refuse every move until :meth:`release`. Raises StageError if unheard."""

@@ -1,12 +1,13 @@
 """A microscope described in one TOML file, and how to open it."""
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from hardware.camera import Camera, CameraSettings
 from hardware.clock import Clock, FastClock
@@ -14,6 +15,8 @@ from hardware.motion import FocusAxis
 from hardware.simulator.camera import SimulatedCamera, SimulatedCameraSettings
 from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
 from hardware.stage import Stage
+from hardware.stages.driver import SerialStageSettings
+from hardware.stages.registry import DRIVERS, open_stage
 from models.errors import InputError
 from models.focal_stack import Optics
 from models.language import N_, _
@@ -32,6 +35,7 @@ _TITLES = (
     N_("Simulated: coin"),
     N_("Simulated: depth standard"),
     N_("Simulated: steel ball"),
+    N_("GRBL focus drive"),
 )
 
 
@@ -62,13 +66,33 @@ class AxisProfile(_Section):
     backlash_um: float = Field(default=0.0, ge=0)
     approach: Literal[1, -1] = -1
     settle_ms: float = Field(default=0.0, ge=0)
-    speed_um_s: float = Field(default=1000.0, gt=0)
+    speed_um_s: float | None = Field(default=None, gt=0)
     tolerance_um: float = Field(default=1.0, gt=0)
     stall_s: float = Field(default=2.0, gt=0)
 
 
 class SimulatedStageProfile(SimulatedStageSettings):
     driver: Literal["simulated"]
+
+
+def _driver_of(section: Any) -> Any:
+    return section.get("driver") if isinstance(section, Mapping) else getattr(section, "driver", None)
+
+
+if TYPE_CHECKING:
+    StageProfile = SimulatedStageProfile | SerialStageSettings
+else:  # each driver has settings of its own, checked by its own class
+    StageProfile = Annotated[
+        Union[
+            Annotated[SimulatedStageProfile, Tag("simulated")],
+            *(Annotated[driver.settings, Tag(driver.name)] for driver in DRIVERS.values()),
+        ],
+        Discriminator(
+            _driver_of,
+            custom_error_type="unknown_driver",
+            custom_error_message="driver must be one of: simulated, " + ", ".join(DRIVERS),
+        ),
+    ]
 
 
 class SimulatedCameraProfile(SimulatedCameraSettings):
@@ -98,7 +122,7 @@ class Profile(_Section):
     title: str
     objectives: tuple[Objective, ...] = Field(min_length=1)
     objective: str
-    stage: SimulatedStageProfile
+    stage: StageProfile
     axis: AxisProfile = AxisProfile()
     camera: SimulatedCameraProfile
     sample: SampleProfile
@@ -122,14 +146,14 @@ class Profile(_Section):
 
     @property
     def is_simulated(self) -> bool:
-        return self.stage.driver == "simulated"
+        return self.stage.driver == "simulated" and self.camera.driver == "simulated"
 
     def changed(self, **changes: Any) -> "Profile":
         """A copy with other values; a section takes a mapping of its own: ``changed(camera={"read_noise_e": 0})``.
 
         Raises InputError that names the field, like :func:`load_profile`.
         """
-        return _validated(merged(self.model_dump(), changes), self.name)
+        return _validated(_changed(self.model_dump(), changes), self.name)
 
 
 class Microscope:
@@ -211,7 +235,7 @@ def _read_profile(name: str, inner: tuple[str, ...] = ()) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(_("The profile {path} is not valid TOML: {error}").format(path=name, error=error)) from error
     base = _read_profile(str(data.pop("based_on")), (*inner, name)) if "based_on" in data else {}
-    return {**merged(base, data), "name": Path(name).stem}
+    return {**_changed(base, data), "name": Path(name).stem}
 
 
 def open_microscope(profile: Profile | str | Path) -> Microscope:
@@ -219,8 +243,17 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     if not isinstance(profile, Profile):
         profile = load_profile(profile)
     clock = Clock() if profile.time_scale == 1.0 else FastClock(profile.time_scale)
-    stage = SimulatedStage(profile.stage, clock)
-    axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
+    simulated: SimulatedStage | None = None
+    stage: Stage
+    if isinstance(profile.stage, SimulatedStageSettings):
+        stage = simulated = SimulatedStage(profile.stage, clock)
+    else:
+        stage = open_stage(profile.stage)
+    try:
+        axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
+    except BaseException:
+        stage.close()
+        raise
     sample = profile.sample
     known = surface(
         sample.surface, profile.camera.image_shape, profile.pixel_um, seed=profile.seed, **sample.parameters
@@ -235,11 +268,23 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     )
 
     def focus_um() -> float:
-        return profile.axis.sign * (stage.carriage_um() - profile.axis.origin_um)
+        if simulated is None:  # a real stage before a rendered sample: its latest known position
+            return axis.position_um()
+        return profile.axis.sign * (simulated.carriage_um() - profile.axis.origin_um)
 
     camera = SimulatedCamera(renderer, focus_um, profile.camera, clock, profile.seed)
     camera.apply(profile.camera.settings)
     return Microscope(profile, axis, camera, stage=stage, known_surface=known)
+
+
+def _changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``changes`` over ``base``; a section for another driver takes over nothing."""
+    kept = dict(base)
+    for name, section in changes.items():
+        old, new = _driver_of(base.get(name)), _driver_of(section)
+        if new is not None and new != old:
+            kept.pop(name, None)
+    return merged(kept, changes)
 
 
 def _validated(data: dict[str, Any], source: str) -> Profile:
@@ -247,6 +292,8 @@ def _validated(data: dict[str, Any], source: str) -> Profile:
         return Profile.model_validate(data)
     except ValidationError as error:
         field, _value, problem = first_problem(error)
+        driver = str(_driver_of(data.get("stage")))
+        field = field.replace(f"stage.{driver}.", "stage.", 1)  # the driver is no part of the field's name
         raise InputError(
             _("Profile {path}: {field}: {problem}").format(path=source, field=field or _("profile"), problem=problem)
         ) from error

@@ -201,13 +201,7 @@ class SerialStage(ABC):
         self._alarm = self._unreferenced = self._target_um = None
 
     def faults(self) -> tuple[str, ...]:
-        found = [sentence for sentence in (self._alarm, self._unreferenced) if sentence is not None]
-        if not self._line.is_connected:
-            found.insert(
-                0,
-                _("{stage} is not connected. Plug in its cable and check its power.").format(stage=self.name),
-            )
-        return tuple(found)
+        return tuple(fault for fault in (self._line.fault, self._alarm, self._unreferenced) if fault is not None)
 
     def reconnect(self, timeout_s: float) -> None:
         """Wait for a pulled cable to come back. Raises StageError when the time is over."""
@@ -248,6 +242,10 @@ class SerialStage(ABC):
         self._unreferenced = f"{why} {advice}"
 
     def _check(self, position_um: float) -> None:
+        if self._alarm is not None:
+            raise StageAlarm(self._alarm)
+        if self._unreferenced is not None:
+            raise StageUnreferenced(self._unreferenced)
         low, high = self.limits_um
         if not low <= position_um <= high:  # also refuses NaN
             raise StageLimitError(
@@ -255,10 +253,6 @@ class SerialStage(ABC):
                     stage=self.name, position=position_um, low=low, high=high
                 )
             )
-        if self._alarm is not None:
-            raise StageAlarm(self._alarm)
-        if self._unreferenced is not None:
-            raise StageUnreferenced(self._unreferenced)
 
     def _reconnected(self) -> None:
         """The same controller must answer; its position still counts where it fits to what was known before."""

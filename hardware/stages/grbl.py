@@ -19,7 +19,7 @@ BOOT_S = 2.5
 """A board that resets when its port is opened is back within this time."""
 HOMING_LIMIT_S = 180.0
 STATUS_AGE_S = 0.01
-"""Position and state asked for together come from one status report."""
+"""A position that is asked for right after the state comes from the same report, once."""
 OFFSET_REPORTS = 40
 """The work offset comes with every 30th report at the latest."""
 
@@ -99,8 +99,8 @@ def _is_push(line: str) -> bool:
     return line.startswith(("<", ">", "ALARM:", "[MSG:", "[echo:")) or _GREETING.fullmatch(line) is not None
 
 
-def _is_status(line: str) -> bool:
-    return Status.parse(line) is not None
+def _is_status_or_alarm(line: str) -> bool:
+    return Status.parse(line) is not None or _ALARM.fullmatch(line) is not None
 
 
 def _is_done(line: str) -> bool:
@@ -201,15 +201,26 @@ class GrblStage(SerialStage):
         return self._controller[110 + self._index] * 1000.0 / 60.0
 
     def _status(self, max_age_s: float) -> Status:
-        if self._needs_reset and self._alarm is not None:  # it would not answer
-            raise StageAlarm(self._alarm)
-        latest = self._latest
+        latest, self._latest = self._latest, None
         if latest is not None and time.monotonic() - latest[0] < max_age_s:
             return latest[1]
-        status = Status.parse(self._line.ask(STATUS, _is_status, repeat=True))
-        assert status is not None  # _is_status took it
+        self._line.hear()
+        for repetition in (True, False):
+            if self._needs_reset and self._alarm is not None:  # it answers nothing any more
+                raise StageAlarm(self._alarm)
+            try:
+                line = self._line.ask(STATUS, _is_status_or_alarm, timeout_s=self._settings.timeout_s)
+            except StageNoReply:
+                if not repetition and not self._needs_reset:
+                    raise
+                continue
+            status = Status.parse(line)
+            if status is not None:
+                break
+            self._heard(line)
+        else:
+            raise StageAlarm(self._alarm or self._locked())
         self._offset = status.offset or self._offset
-        self._latest = (time.monotonic(), status)
         return status
 
     def _read_position(self) -> float:
@@ -222,7 +233,9 @@ class GrblStage(SerialStage):
         return axes[self._index] * (25_400.0 if self._controller[13] else 1000.0)
 
     def _read_moving(self) -> bool:
-        state = self._status(STATUS_AGE_S).state
+        status = self._status(0.0)
+        self._latest = (time.monotonic(), status)
+        state = status.state
         if state in ("Jog", "Run", "Home"):
             return True
         if state == "Idle":

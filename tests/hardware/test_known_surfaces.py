@@ -11,7 +11,7 @@ from models.reconstruct import reconstruct
 from models.storage import open_stack
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", [name for name in profile_names() if load_profile(name).is_simulated])
 @pytest.mark.parametrize("descending", [True, False])
 def test_the_known_height_is_found_within_a_third_of_a_step(name, descending, tmp_path):
     """A step of a third of the depth of field, default camera with its noise, default method."""

@@ -1,12 +1,17 @@
 import pytest
 
 from hardware.profile import load_profile, open_microscope, profile_names
+from hardware.simulator.controllers.grbl import GrblEmulator
+from hardware.stage import StageError
+from hardware.stages.registry import DRIVERS
 from models.errors import InputError
 from models.surfaces import SURFACES
 
+SIMULATED = [name for name in profile_names() if load_profile(name).is_simulated]
 
-def test_every_shipped_profile_opens_on_its_surface():
-    names = profile_names()
+
+def test_every_simulated_profile_opens_on_its_surface():
+    names = SIMULATED
     assert "simulated" in names
     surfaces = {load_profile(name).sample.surface for name in names}
     assert surfaces == set(SURFACES)
@@ -49,6 +54,63 @@ def test_mistakes_are_named(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(InputError, match=words):
         load_profile(path)
+
+
+SERIAL = 'based_on = "simulated"\n[stage]\ndriver = "grbl"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", r"stage\.port: it is missing"),
+        ('port = ""\nlow_um = 0\nhigh_um = 1\n', r"stage\.port"),
+        ('port = "COM3"\nhigh_um = 1\n', r"stage\.low_um"),
+        ('port = "COM3"\nlow_um = 2\nhigh_um = 1\n', r"stage.*high_um must be more than low_um"),
+        ('port = "COM3"\nlow_um = 0\nhigh_um = 1\nspeed_um_s = 0\n', r"stage\.speed_um_s"),
+        ('port = "COM3"\nlow_um = 0\nhigh_um = 1\nbaud = "fast"\n', r"stage\.baud"),
+        ('port = "COM3"\nlow_um = 0\nhigh_um = 1\nplay_um = 3\n', r"stage\.play_um"),
+    ],
+)
+def test_mistakes_in_the_section_of_a_serial_stage_are_named(tmp_path, text, words):
+    path = tmp_path / "mine.toml"
+    path.write_text(SERIAL + text)
+    with pytest.raises(InputError, match=words):
+        load_profile(path)
+
+
+def test_an_unknown_stage_driver_is_named_with_the_known_ones(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('based_on = "simulated"\n[stage]\ndriver = "steam"\n')
+    with pytest.raises(InputError, match=r"stage: driver must be one of: simulated, .*grbl"):
+        load_profile(path)
+
+
+def test_a_serial_stage_takes_over_nothing_from_the_simulated_one(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SERIAL + 'port = "COM3"\nlow_um = -5\nhigh_um = 5\n')
+    profile = load_profile(path)
+    assert profile.stage.model_fields_set == {"driver", "port", "low_um", "high_um"}
+    assert not profile.is_simulated
+    assert profile.changed(stage={"low_um": -7}).stage.port == "COM3"
+
+
+def test_every_shipped_profile_is_valid_and_every_driver_has_one():
+    drivers = {load_profile(name).stage.driver for name in profile_names()}
+    assert drivers == {"simulated", *DRIVERS}
+
+
+def test_a_microscope_on_a_serial_stage_sees_what_the_stage_does():
+    with GrblEmulator() as emulator:
+        profile = load_profile("grbl").changed(
+            stage={"port": emulator.port, "trust_position": True}, camera={"image_shape": (64, 64)}
+        )
+        with open_microscope(profile) as microscope:
+            assert microscope.axis.is_referenced
+            assert microscope.axis.move_to(50.0) == pytest.approx(50.0, abs=0.2)
+            assert emulator.motor.position_um == pytest.approx(50.0, abs=0.2)
+            assert microscope.camera.image_shape == (64, 64)
+        with pytest.raises(StageError, match=r"closed"):
+            microscope.axis.move_to(0.0)
 
 
 def test_a_profile_based_on_itself_is_refused(tmp_path):

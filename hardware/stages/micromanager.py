@@ -1,0 +1,169 @@
+"""The focus stage of any Micro-Manager configuration.
+
+Micro-Manager tells neither limits nor speed nor whether a stage knows where it is: the profile gives the first two,
+a person confirms the last. STOP is ``stop`` of the core, which waits where an adapter is inside another call.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hardware.calls import CallThread
+from hardware.micromanager import MicroManagerError, acquire_core, plain_errors, release_core
+from hardware.stage import StageDisconnected, StageError, StageLimitError, StageUnreferenced
+from models.language import _
+
+STOP_S = 0.05
+CALL_S = 5.0
+HOMING_S = 120.0
+
+Result = TypeVar("Result")
+
+
+class MicroManagerStageProfile(BaseModel):
+    """The section [stage] of a profile. ``device``: label of the stage; empty: the configuration's focus stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    driver: Literal["micromanager"]
+    configuration: Path | None = None
+    folder: Path | None = None
+    device: str = ""
+    low_um: float = Field(allow_inf_nan=False)
+    high_um: float = Field(allow_inf_nan=False)
+    speed_um_s: float = Field(default=1000.0, gt=0, allow_inf_nan=False)
+    trust_position: bool = False
+
+    @model_validator(mode="after")
+    def _limits_leave_room(self) -> Self:
+        if not self.low_um < self.high_um:
+            raise ValueError("high_um must be more than low_um")
+        return self
+
+
+class MicroManagerStage:
+    """A :class:`hardware.stage.Stage`. Raises StageError where the configuration or the stage is missing."""
+
+    can_home = True
+    stop_loses_position = False
+
+    def __init__(self, profile: MicroManagerStageProfile) -> None:
+        self._profile = profile
+        self._referenced = profile.trust_position
+        self._move: Future[Any] | None = None
+        try:
+            self._core: Any = acquire_core(profile.configuration, profile.folder)
+        except MicroManagerError as error:
+            raise StageError(str(error)) from error
+        core = self._core
+        self._label = profile.device or core.getFocusDevice()
+        if self._label not in core.getLoadedDevices():
+            release_core(core)
+            raise StageError(_("The Micro-Manager configuration has no stage '{device}'.").format(device=self._label))
+        self.identity = f"{core.getDeviceLibrary(self._label)} {core.getDeviceName(self._label)}"
+        self.name = f"{self._label} ({self.identity})"
+        self._calls, self._stops = CallThread(self.name), CallThread(f"{self.name} STOP")
+
+    @property
+    def limits_um(self) -> tuple[float, float]:
+        return self._profile.low_um, self._profile.high_um
+
+    @property
+    def speed_um_s(self) -> float:
+        return self._profile.speed_um_s
+
+    @property
+    def is_referenced(self) -> bool:
+        return self._referenced
+
+    def position_um(self) -> float:
+        return float(self._ask(lambda core: core.getPosition(self._label)))
+
+    def start_move_to(self, position_um: float) -> None:
+        low_um, high_um = self.limits_um
+        if not low_um <= position_um <= high_um:
+            raise StageLimitError(
+                _("{stage}: {z:.2f} µm is outside the limits of {low:g} to {high:g} µm. Nothing was moved.").format(
+                    stage=self.name, z=position_um, low=low_um, high=high_um
+                )
+            )
+        if not self._referenced:
+            raise StageUnreferenced(
+                _("Nobody knows yet whether {stage} stands where it says. Confirm the position or home it.").format(
+                    stage=self.name
+                )
+            )
+        core = self._connected()
+        self._move = self._calls.start(lambda: core.setPosition(self._label, position_um))
+
+    def start_move_by(self, distance_um: float) -> None:
+        self.start_move_to(self.position_um() + distance_um)
+
+    def is_moving(self) -> bool:
+        """Some adapters begin a move and return, others return when it is done: both count as moving."""
+        move = self._move
+        if move is not None:
+            if not move.done():
+                return True
+            self._move = None
+            with plain_errors(self.name, StageError):
+                move.result()
+        return bool(self._ask(lambda core: core.deviceBusy(self._label)))
+
+    def set_speed(self, speed_um_s: float) -> None:
+        raise StageError(_("{stage}: set the speed in the configuration of Micro-Manager.").format(stage=self.name))
+
+    def home(self) -> None:
+        self._referenced = False
+        self._ask(lambda core: (core.home(self._label), core.waitForDevice(self._label)), HOMING_S)
+        self._referenced = True
+
+    def confirm_position(self) -> None:
+        self._referenced = True
+
+    def faults(self) -> tuple[str, ...]:
+        if self._core is None:
+            return (_("{stage} is closed. Connect again.").format(stage=self.name),)
+        return ()
+
+    def stop(self) -> None:
+        core = self._connected()
+        try:
+            with plain_errors(self.name, StageError):
+                self._stops.run(lambda: core.stop(self._label), STOP_S)
+        except TimeoutError:
+            raise StageError(
+                _("{stage} has not confirmed the stop yet: its adapter is busy. Switch it off if it moves.").format(
+                    stage=self.name
+                )
+            ) from None
+
+    def close(self) -> None:
+        core, self._core = self._core, None
+        if core is not None:
+            self._calls.close()
+            self._stops.close()
+            release_core(core)
+
+    def _connected(self) -> Any:
+        if self._core is None:
+            raise StageDisconnected(_("{stage} is closed. Connect again.").format(stage=self.name))
+        return self._core
+
+    def _ask(self, question: Callable[[Any], Result], timeout_s: float = CALL_S) -> Result:
+        core = self._connected()
+        if self._move is not None and not self._move.done():  # the calls wait for the move: ask the core past them
+            with plain_errors(self.name, StageError):
+                return question(core)
+        try:
+            with plain_errors(self.name, StageError):
+                return self._calls.run(lambda: question(core), timeout_s)
+        except TimeoutError:
+            raise StageDisconnected(
+                _("{stage} did not answer within {seconds:g} s. Check its cable.").format(
+                    stage=self.name, seconds=timeout_s
+                )
+            ) from None

@@ -1,0 +1,255 @@
+"""The GRBL driver against the emulated controller, and its parser against whatever comes."""
+
+import contextlib
+import threading
+import time
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardware.simulator.controllers.grbl import GrblEmulator
+from hardware.stage import StageAlarm, StageError, StageLimitError, StageStopped, StageUnreferenced
+from hardware.stages.grbl import ALARMS, DRIVER, ERRORS, Status
+from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
+
+
+class TestGrbl(StageBehaviour):
+    driver = DRIVER
+    stop_bytes = b"\x85"
+
+    def emulator(self):
+        return GrblEmulator(hard_limits=True)
+
+    def trip(self, emulator):
+        with emulator.lock:
+            emulator.motor.low_um = emulator.motor.position_um
+
+
+class TestGrblWithHoming(StageBehaviour):
+    """Machine zero at the top, soft limits; it starts locked."""
+
+    driver = DRIVER
+    stop_bytes = b"\x85"
+    settings: ClassVar = {"low_um": -3000.0, "high_um": 0.0}
+
+    def emulator(self):
+        return GrblEmulator(homing=True, soft_limits=True, hard_limits=True, travel_um=4000.0, above_um=3000.0)
+
+    def connect(self, emulator, **changes):
+        stage = super().connect(emulator, **changes)
+        if changes.get("trust_position", True) and not emulator.commands.count("$H"):
+            speed_um_s = stage.speed_um_s
+            stage.home()
+            stage.set_speed(5000.0)
+            stage.start_move_to(-1500.0)
+            rest(stage)
+            stage.set_speed(speed_um_s)
+        return stage
+
+    def trip(self, emulator):
+        with emulator.lock:
+            emulator.motor.low_um = emulator.motor.position_um
+
+    def test_connecting_and_identifying_move_nothing(self):
+        with self.emulator() as emulator:
+            super().connect(emulator).close()
+            assert "$H" not in emulator.commands
+            assert not any(command.startswith("$J") for command in emulator.commands)
+
+    def test_two_programs_on_one_port(self):
+        with self.opened() as (_stage, emulator), pytest.raises(StageError, match="another program"):
+            super().connect(emulator)
+
+
+class TestHoming:
+    def connect(self, emulator, **changes):
+        section = {"driver": "grbl", "port": emulator.port, "low_um": -3000.0, "high_um": 0.0, "timeout_s": 0.4}
+        return DRIVER.open(DRIVER.settings(**{**section, **changes}))
+
+    def test_gives_the_reference(self):
+        with GrblEmulator(homing=True) as emulator:
+            stage = self.connect(emulator)
+            assert stage.can_home
+            with pytest.raises(StageAlarm, match="home"):
+                stage.start_move_to(-100.0)
+            stage.home()
+            assert stage.is_referenced
+            assert not stage.faults()
+            assert stage.position_um() == pytest.approx(-200.0)
+            stage.close()
+
+    def test_is_refused_where_it_is_switched_off(self):
+        with GrblEmulator() as emulator:
+            stage = self.connect(emulator)
+            with pytest.raises(StageError, match="no reference"):
+                stage.home()
+            assert "$H" not in emulator.commands
+            stage.close()
+
+    def test_ends_at_once_by_a_stop(self, monkeypatch):
+        monkeypatch.setattr("hardware.simulator.controllers.grbl.HOMING_S", 60.0)
+        with GrblEmulator(homing=True) as emulator:
+            stage = self.connect(emulator)
+            raised = []
+
+            def home():
+                try:
+                    stage.home()
+                except StageError as error:
+                    raised.append(error)
+
+            thread = threading.Thread(target=home)
+            thread.start()
+            wait_until(lambda: emulator.state == "Home")
+            stage.stop()
+            thread.join(5.0)
+            assert len(raised) == 1
+            assert isinstance(raised[0], StageAlarm | StageStopped)
+            assert emulator.state == "Alarm"
+            assert not stage.is_referenced
+            stage.close()
+
+    def test_limits_shrink_to_the_travel_of_the_controller(self):
+        with GrblEmulator(homing=True, soft_limits=True, travel_um=2000.0) as emulator:
+            stage = self.connect(emulator, low_um=-5000.0, high_um=5000.0)
+            assert stage.limits_um == (-2000.0, 0.0)
+            stage.close()
+            with pytest.raises(StageLimitError, match="no room"):
+                self.connect(emulator, low_um=10.0, high_um=500.0)
+
+
+class TestReports:
+    def connect(self, emulator, **changes):
+        section = {"driver": "grbl", "port": emulator.port, "low_um": -400.0, "high_um": 400.0, "trust_position": True}
+        return DRIVER.open(DRIVER.settings(**{**section, **changes}))
+
+    @pytest.mark.parametrize("inches", [False, True])
+    @pytest.mark.parametrize("mask", [0, 1])
+    def test_machine_position_from_every_kind_of_report(self, mask, inches):
+        with GrblEmulator(report_mask=mask, inches=inches) as emulator:
+            emulator.work_offset_mm = 1.25
+            stage = self.connect(emulator)
+            assert stage.position_um() == pytest.approx(0.0, abs=2.6)
+            stage.start_move_to(250.0)
+            assert rest(stage) == pytest.approx(250.0, abs=2.6)
+            assert emulator.motor.position_um == pytest.approx(250.0)
+            stage.close()
+
+    def test_the_speed_is_the_controllers_at_most(self):
+        with GrblEmulator() as emulator:
+            stage = self.connect(emulator, speed_um_s=50_000.0)
+            assert stage.speed_um_s == pytest.approx(5000.0)
+            with pytest.raises(StageError, match="no faster than 5000"):
+                stage.set_speed(6000.0)
+            stage.close()
+
+    def test_another_controller_after_a_cable_change_is_refused(self):
+        with GrblEmulator(name="left") as emulator:
+            stage = self.connect(emulator)
+            emulator.unplug()
+            with pytest.raises(StageError, match="cable"):
+                stage.position_um()
+            emulator.name = "right"
+            emulator.replug()
+            with pytest.raises(StageError, match="Another controller"):
+                stage.reconnect(1.0)
+            assert "Another controller" in stage.faults()[0]
+            stage.close()
+
+    def test_a_limit_alarm_is_ended_by_a_reset_and_only_on_request(self):
+        with GrblEmulator(hard_limits=True) as emulator:
+            stage = self.connect(emulator)
+            stage.start_move_by(-300.0)
+            with emulator.lock:
+                emulator.motor.low_um = emulator.motor.position_um
+            with pytest.raises((StageAlarm, StageUnreferenced), match="limit switch"):
+                rest(stage)
+            assert not any(b"\x18" in data for _at, data in emulator.received)
+            stage.confirm_position()
+            assert any(b"\x18" in data for _at, data in emulator.received)
+            assert emulator.state == "Idle"
+            stage.close()
+
+    def test_refusals_are_sentences(self):
+        with GrblEmulator() as emulator:
+            stage = self.connect(emulator)
+            emulator.settings[20], emulator.settings[132] = 1, 0.1
+            with pytest.raises(StageLimitError, match="Nothing was moved"):
+                stage.start_move_to(-200.0)
+            assert emulator.motor.position_um == 0.0
+            stage.close()
+
+    def test_every_code_has_its_words(self):
+        assert set(ALARMS) == set(range(1, 10))
+        assert set(range(1, 18)) <= set(ERRORS)
+
+
+class TestParser:
+    @given(st.text())
+    def test_takes_any_text(self, line):
+        status = Status.parse(line)
+        assert status is None or line.startswith("<")
+
+    @given(
+        st.sampled_from(["Idle", "Run", "Jog", "Alarm", "Home", "Hold:0", "Door:1"]),
+        st.tuples(*[st.floats(-9999, 9999).map(lambda mm: round(mm, 3))] * 3),
+    )
+    def test_reads_every_report(self, state, axes):
+        x, y, z = axes
+        status = Status.parse(f"<{state}|MPos:{x:.3f},{y:.3f},{z:.3f}|Bf:15,128|FS:0,0|Pn:Z>")
+        assert status is not None
+        assert status.state == state.partition(":")[0]
+        assert status.machine == pytest.approx(axes)
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "<Idle|MPos:0.000,0.000,1.0",
+            "Idle|MPos:0.000,0.000,1.000>",
+            "<Idle|MPos:0.000,0.000,1.0<Idle|MPos:0.000,0.000,1.000>",
+            "<Idle|FS:0,0>",
+            "<Idle|MPos:nan,0,0>",
+            "<Idle|MPos:1e5,0,0>",
+            "<Idle|MPos:0,0,1|MPos:0,0,2>",
+            "<Idle|MPos:0,0,1|WPos:0,0,2>",
+            "<Idel|MPos:0,0,1>",
+        ],
+    )
+    def test_believes_no_torn_report(self, line):
+        assert Status.parse(line) is None
+
+
+class TestNoise:
+    """No byte sequence makes the driver hang, crash or move."""
+
+    @pytest.fixture(scope="class")
+    def line(self):
+        with GrblEmulator() as emulator:
+            section = {"driver": "grbl", "port": emulator.port, "low_um": -400.0, "high_um": 400.0}
+            stage = DRIVER.open(DRIVER.settings(**section, timeout_s=0.1))
+            yield stage, emulator
+            stage.close()
+
+    @given(
+        data=st.lists(
+            st.one_of(
+                st.binary(max_size=40),
+                st.sampled_from([b"ok\r\n", b"error:9\r\n", b"ALARM:1\r\n", b"<Idle|MPos:1,2,3>\r\n", b"[GC:]\r\n",
+                                 b"Grbl 1.1h ['$' for help]\r\n", b"<Jog|MPos:", b"\x00" * 30, b"$110="]),
+            ),
+            max_size=6,
+        ).map(b"".join)
+    )  # fmt: skip
+    def test_between_commands(self, line, data):
+        stage, emulator = line
+        before_um = emulator.motor.position_um
+        emulator.noise(data)
+        began_s = time.monotonic()
+        for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
+            with contextlib.suppress(StageError):
+                call()
+        assert time.monotonic() - began_s < 5.0
+        assert emulator.motor.position_um == before_um
+        assert not any(command.startswith(("$J", "$H", "G")) for command in emulator.commands)
