@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hardware.camera import CameraError, CameraRanges, CameraSettings, Picture
+from hardware.camera import CameraDisconnected, CameraIdentity, CameraRanges, CameraSettings, Picture, check_settings
 from hardware.clock import Clock
 from models.language import _
 from models.optics import FocusRenderer
@@ -34,10 +34,12 @@ class SimulatedCamera:
     """A :class:`hardware.camera.Camera` that looks at ``renderer`` while the focus stands at ``focus_um()``.
 
     ``focus_um`` is asked several times during the exposure; where the focus moved meanwhile the picture is
-    the mean. ``fail_at(n)``: the n-th picture from now raises CameraError, and so do all after it.
+    the mean. ``fail_at(n)``: the n-th picture from now raises CameraDisconnected, and so do all after it.
     """
 
     name = "Simulated camera"
+    identity = CameraIdentity("simulated")
+    dropped_frames = 0
     ranges = CameraRanges(exposure_ms=(0.05, 2000.0), gain=(1.0, 16.0), bit_depths=(8, 12, 16))
 
     def __init__(
@@ -70,24 +72,7 @@ class SimulatedCamera:
         return self._settings
 
     def apply(self, settings: CameraSettings) -> None:
-        for what, value, (low, high) in (
-            (_("an exposure of {value:g} ms"), settings.exposure_ms, self.ranges.exposure_ms),
-            (_("a gain of {value:g}"), settings.gain, self.ranges.gain),
-        ):
-            if not low <= value <= high:
-                raise CameraError(
-                    _("{camera} cannot do {what}; choose {low:g} to {high:g}.").format(
-                        camera=self.name, what=what.format(value=value), low=low, high=high
-                    )
-                )
-        if settings.bit_depth not in self.ranges.bit_depths:
-            raise CameraError(
-                _("{camera} cannot do {depth} bit; choose one of {depths}.").format(
-                    camera=self.name,
-                    depth=settings.bit_depth,
-                    depths=", ".join(str(depth) for depth in self.ranges.bit_depths),
-                )
-            )
+        check_settings(self.name, settings, self.ranges)
         self._settings = settings
 
     def snap(self) -> Picture:
@@ -104,18 +89,25 @@ class SimulatedCamera:
         self._clock.wait(left_s)
         return Picture(image, began_s)
 
+    def reconnect(self) -> None:
+        if self._pictures_to_fault == 0:
+            raise self._lost()
+
     def close(self) -> None:
         self._pictures_to_fault = 0
 
     def fail_at(self, picture: int | None) -> None:
-        """Fault on the ``picture``-th picture from now (0: the next); None: work again."""
+        """Fault on the ``picture``-th picture from now (0: the next); None: plugged in again."""
         self._pictures_to_fault = picture
 
     def _count_down(self) -> None:
         if self._pictures_to_fault == 0:
-            raise CameraError(_("{camera} does not answer. Check its cable.").format(camera=self.name))
+            raise self._lost()
         if self._pictures_to_fault is not None:
             self._pictures_to_fault -= 1
+
+    def _lost(self) -> CameraDisconnected:
+        return CameraDisconnected(_("{camera} does not answer. Check its cable.").format(camera=self.name))
 
     def _mean_image(self, seen_um: list[float], time_s: float) -> NDArray[np.float32]:
         minutes = (time_s - self._born_s) / 60.0

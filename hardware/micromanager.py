@@ -1,0 +1,87 @@
+"""One Micro-Manager core per configuration, shared by its stage and its camera.
+
+pymmcore-plus (https://pymmcore-plus.github.io/pymmcore-plus) finds the installation of Micro-Manager and brings
+the core; of the core the plain class is used, since the events of the other one choose Qt by themselves and were
+seen to abort Python at its end. Loading a configuration applies its preset "Startup" of the group "System", which
+may move what it names: that preset belongs to whoever wrote the configuration.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pymmcore import CMMCore
+from pymmcore_plus import configure_logging, find_micromanager
+
+from models.errors import ReliefscopeError
+from models.language import _
+
+DEMONSTRATION = "MMConfig_demo.cfg"
+"""Comes with every installation, beside the device adapters."""
+
+_open: dict[tuple[Path | None, Path | None], tuple[CMMCore, int]] = {}
+_lock = threading.Lock()
+
+
+class MicroManagerError(ReliefscopeError):
+    """The configuration cannot be loaded, or a device of it fails."""
+
+
+def acquire_core(configuration: Path | None, folder: Path | None) -> CMMCore:
+    """The core with this configuration loaded; whoever asks second gets the same. Raises MicroManagerError."""
+    key = (configuration, folder)
+    with _lock:
+        core, users = _open.get(key) or (_loaded(*key), 0)
+        _open[key] = (core, users + 1)
+        return core
+
+
+def release_core(core: CMMCore) -> None:
+    """The last one to release a core unloads its devices."""
+    with _lock:
+        for key, (known, users) in list(_open.items()):
+            if known is not core:
+                continue
+            if users > 1:
+                _open[key] = (core, users - 1)
+                continue
+            del _open[key]
+            try:
+                core.unloadAllDevices()
+            except RuntimeError:  # a device that is gone cannot say good-bye
+                core.reset()
+
+
+@contextmanager
+def plain_errors(device: str, kind: type[ReliefscopeError]) -> Iterator[None]:
+    """Errors of Micro-Manager as sentences of the given ``kind`` that name the device."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise kind(
+            _("{device} reports: {reason}.").format(device=device, reason=str(error).strip().rstrip("."))
+        ) from error
+
+
+def _loaded(configuration: Path | None, folder: Path | None) -> CMMCore:
+    configure_logging(file=None, log_to_stderr=False)
+    found = str(folder) if folder is not None else find_micromanager()
+    if found is None:
+        raise MicroManagerError(
+            _("Micro-Manager is not installed. Install it with 'mmcore install', or name its folder in the profile.")
+        )
+    file = (configuration or Path(found) / DEMONSTRATION).absolute()
+    if not file.is_file():
+        raise MicroManagerError(_("There is no Micro-Manager configuration {file}.").format(file=file))
+    core = CMMCore()
+    core.enableFeature("StrictInitializationChecks", True)
+    core.setDeviceAdapterSearchPaths([found])
+    try:
+        core.loadSystemConfiguration(str(file))
+    except RuntimeError as error:
+        core.reset()
+        raise MicroManagerError(
+            _("The Micro-Manager configuration {file} cannot be loaded: {reason}").format(file=file, reason=error)
+        ) from error
+    return core
