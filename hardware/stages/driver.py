@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,8 +20,9 @@ class SerialStageSettings(BaseModel):
     """The section [stage] of a profile. ``low_um``, ``high_um``: travel that may be used, in the stage's own frame.
 
     ``axis``: the controller's name for the focus axis. ``um_per_step`` where the controller counts steps and does
-    not know their size. ``trust_position``: take the controller's position as right when connecting, without
-    homing and without asking; for stages that keep it, or whose zero is wherever they were switched on.
+    not know their size. ``timeout_s``: for one reply; None: the protocol's. ``trust_position``: take the
+    controller's position as right when connecting, without homing and without asking; for stages that keep it, or
+    whose zero is wherever they were switched on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -301,5 +302,8 @@ class StageDriver:
 
     def open(self, settings: SerialStageSettings) -> SerialStage:
         """Connect and identify; nothing moves. Raises StageError."""
-        line = SerialLine(settings.port, settings.baud or self.bauds[0], self.line_format, name=self.title)
+        line_format = self.line_format
+        if settings.timeout_s is not None:
+            line_format = replace(line_format, timeout_s=settings.timeout_s)
+        line = SerialLine(settings.port, settings.baud or self.bauds[0], line_format, name=self.title)
         return self.stage(settings, line)

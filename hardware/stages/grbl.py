@@ -209,7 +209,7 @@ class GrblStage(SerialStage):
             if self._needs_reset and self._alarm is not None:  # it answers nothing any more
                 raise StageAlarm(self._alarm)
             try:
-                line = self._line.ask(STATUS, _is_status_or_alarm, timeout_s=self._settings.timeout_s)
+                line = self._line.ask(STATUS, _is_status_or_alarm)
             except StageNoReply:
                 if not repetition and not self._needs_reset:
                     raise
@@ -298,7 +298,7 @@ class GrblStage(SerialStage):
         answer = self._line.ask(
             command,
             lambda line: _is_done(line) or _ALARM.fullmatch(line) is not None,
-            timeout_s=timeout_s or self._settings.timeout_s,
+            timeout_s=timeout_s,
         )
         if answer == "ok":
             return

@@ -6,13 +6,22 @@ import time
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardware.motion import FocusAxis
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.stage import StageAlarm, StageError, StageLimitError, StageStopped, StageUnreferenced
 from hardware.stages.grbl import ALARMS, DRIVER, ERRORS, Status
 from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_boot():
+    """The emulated board does not reset when its port is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hardware.stages.grbl.BOOT_S", 0.2)
+        yield
 
 
 class TestGrbl(StageBehaviour):
@@ -87,6 +96,28 @@ class TestHoming:
                 stage.home()
             assert "$H" not in emulator.commands
             stage.close()
+
+    def test_runs_under_the_focus_axis(self):
+        with GrblEmulator(homing=True) as emulator:
+            axis = FocusAxis(self.connect(emulator), backlash_um=20.0, tolerance_um=1.0)
+            assert axis.can_home
+            assert not axis.is_referenced
+            assert "home" in axis.faults()[0]
+            assert axis.home() == pytest.approx(-200.0)
+            assert axis.is_referenced
+            assert not axis.faults()
+            assert axis.move_to(-300.0) == pytest.approx(-300.0, abs=0.5)
+            axis.close()
+
+    def test_a_person_may_confirm_the_position_instead(self):
+        with GrblEmulator(homing=True) as emulator:
+            axis = FocusAxis(self.connect(emulator), tolerance_um=1.0)
+            with pytest.raises(StageError, match="confirm"):
+                axis.move_to(-10.0)
+            axis.confirm_position()
+            assert axis.move_to(-10.0) == pytest.approx(-10.0, abs=0.5)
+            assert "$H" not in emulator.commands
+            axis.close()
 
     def test_ends_at_once_by_a_stop(self, monkeypatch):
         monkeypatch.setattr("hardware.simulator.controllers.grbl.HOMING_S", 60.0)
@@ -221,35 +252,34 @@ class TestParser:
         assert Status.parse(line) is None
 
 
-class TestNoise:
-    """No byte sequence makes the driver hang, crash or move."""
+@pytest.fixture(scope="module")
+def noisy():
+    with GrblEmulator() as emulator:
+        section = {"driver": "grbl", "port": emulator.port, "low_um": -400.0, "high_um": 400.0}
+        stage = DRIVER.open(DRIVER.settings(**section, timeout_s=0.1))
+        yield stage, emulator
+        stage.close()
 
-    @pytest.fixture(scope="class")
-    def line(self):
-        with GrblEmulator() as emulator:
-            section = {"driver": "grbl", "port": emulator.port, "low_um": -400.0, "high_um": 400.0}
-            stage = DRIVER.open(DRIVER.settings(**section, timeout_s=0.1))
-            yield stage, emulator
-            stage.close()
 
-    @given(
-        data=st.lists(
-            st.one_of(
-                st.binary(max_size=40),
-                st.sampled_from([b"ok\r\n", b"error:9\r\n", b"ALARM:1\r\n", b"<Idle|MPos:1,2,3>\r\n", b"[GC:]\r\n",
-                                 b"Grbl 1.1h ['$' for help]\r\n", b"<Jog|MPos:", b"\x00" * 30, b"$110="]),
-            ),
-            max_size=6,
-        ).map(b"".join)
-    )  # fmt: skip
-    def test_between_commands(self, line, data):
-        stage, emulator = line
-        before_um = emulator.motor.position_um
-        emulator.noise(data)
-        began_s = time.monotonic()
-        for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
-            with contextlib.suppress(StageError):
-                call()
-        assert time.monotonic() - began_s < 5.0
-        assert emulator.motor.position_um == before_um
-        assert not any(command.startswith(("$J", "$H", "G")) for command in emulator.commands)
+@settings(deadline=None, max_examples=40)
+@given(
+    data=st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from([b"ok\r\n", b"error:9\r\n", b"ALARM:1\r\n", b"<Idle|MPos:1,2,3>\r\n", b"[GC:]\r\n",
+                             b"Grbl 1.1h ['$' for help]\r\n", b"<Jog|MPos:", b"\x00" * 30, b"$110="]),
+        ),
+        max_size=6,
+    ).map(b"".join)
+)  # fmt: skip
+def test_no_bytes_make_the_driver_hang_crash_or_move(noisy, data):
+    stage, emulator = noisy
+    before_um = emulator.motor.position_um
+    emulator.noise(data)
+    began_s = time.monotonic()
+    for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
+        with contextlib.suppress(StageError):
+            call()
+    assert time.monotonic() - began_s < 5.0
+    assert emulator.motor.position_um == before_um
+    assert not any(command.startswith(("$J", "$H", "G")) for command in emulator.commands)
