@@ -84,7 +84,9 @@ def _parameters(counts: Sequence[Count]) -> list[str]:
 
 
 def _nearest_difference(count: Count, published: int) -> str:
-    """Sources count either form; the nearer one is compared."""
+    """Sources count either form; the nearer one is compared. What the paper's tables count has a section of its own."""
+    if _role(count.network) == "ablation" and published != count.fused:
+        return "[see below](#ablation)"
     training = abs(count.training - published) < abs(count.fused - published)
     ours = count.training if training else count.fused
     form = " (training form)" if training else ""

@@ -213,6 +213,7 @@ def test_ablation_stands_beside_the_paper():
     plain = "| `gplws-net-2023-plain` | 2,029,113 | 1,954,533 | 754,020 | +1,200,513 | 0.0468 | 0.040 | 0.200 |"
     assert published in part
     assert plain in part
+    assert "| 754,020 | [see below](#ablation) |" in text[: text.index("## Ablation")]
     assert "those on the test scenes" in part
     assert "mdml" not in part
     assert "Ablation" not in page(Results(counts=(Count("fvnet", 1, 1, None),)))

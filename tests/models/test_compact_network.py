@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.networks.gplws_compact import BLOCK, FAINTEST_ENERGY, CompactGplwsNet, FocusStem, split_answers
+from models.networks.gplws_compact import (
+    BLOCK,
+    FAINTEST_ENERGY,
+    LAPLACIANS,
+    CompactGplwsNet,
+    FocusStem,
+    split_answers,
+)
 from models.networks.past import Past
 from models.networks.registry import NETWORKS, build
 from models.networks.reparam import fuse
@@ -46,7 +53,7 @@ def small(*, span: int = 2, pixels: bool = True, seed: int = 0) -> CompactGplwsN
     """A network of a few channels whose every layer counts, in its inference form."""
     torch.manual_seed(seed)
     network = CompactGplwsNet(
-        filters=3,
+        filters=LAPLACIANS + 2,
         mixtures=2,
         span=span,
         pixels=pixels,
@@ -118,35 +125,36 @@ def test_heights_are_as_good_at_the_edge_of_the_image(name, side):
         assert edge.mean() < 0.2
 
 
+@pytest.mark.parametrize("seed", [None, 0])
 @torch.no_grad()
-def test_brightness_alone_is_no_detail():
-    stem = FocusStem(filters=3, mixtures=2, width=8, span=2)
-    for grey in (0.1, 1.0):
-        measures, _features = stem(torch.full((1, 1, 32, 32), grey))
-        assert measures.numpy() == pytest.approx(np.log(FAINTEST_ENERGY), abs=1e-3)
+def test_brightness_alone_is_no_detail(seed):
+    """Not even for filters that have been trained to whatever; nor is the edge of the image any."""
+    stem = FocusStem(filters=LAPLACIANS + 2, mixtures=2, width=8, span=2)
+    if seed is not None:
+        nn.init.normal_(stem.filters.weight, generator=torch.Generator().manual_seed(seed))
+    dark, bright = (stem(torch.full((1, 1, 32, 32), grey)) for grey in (0.1, 1.0))
+    assert dark[0].numpy() == pytest.approx(np.log(FAINTEST_ENERGY), abs=1e-2)
+    for one, other in zip(dark, bright, strict=True):
+        assert one.numpy() == pytest.approx(other.numpy(), abs=1e-2)
 
 
 # ---------------------------------------------------------------- training
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_every_parameter_learns_but_the_focus_measures_do_not(name):
+def test_every_parameter_learns(name):
     torch.manual_seed(0)
     network = build(name).train()
     nn.init.normal_(network.head.weight, std=0.1)
-    measures = network.stem.laplacians.clone()
     frames, truth = textured_stack(5, (64, 64))
     z = positions(5)
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
-    loss, _terms = total_loss(network(frames, z), z, torch.from_numpy(truth)[None].float(), load_recipe("default").loss)
+    height = torch.from_numpy(truth)[None].float()
+    loss, _terms = total_loss(network(frames, z), z, height, load_recipe("default").loss)
     loss.backward()
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
         assert parameter.grad.any(), parameter_name
-    optimiser.step()
-    assert torch.equal(network.stem.laplacians, measures)
-    assert not any("laplacians" in key for key in network.state_dict()), "files of weights do not hold what is fixed"
 
 
 @SHAPES
