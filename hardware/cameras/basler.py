@@ -111,6 +111,7 @@ class BaslerCamera:
             if known:
                 self._next_block = None
                 self._camera.StartGrabbingMax(frame_count, pylon.GrabStrategy_OneByOne)
+                self._is_ready()
             else:
                 self._start()
         if not known:
@@ -124,15 +125,15 @@ class BaslerCamera:
         with self._plain_errors():
             result = self._camera.RetrieveResult(round(timeout_s * 1000), pylon.TimeoutHandling_Return)
             arrived_s = self._clock.now()
-            image = self._image(result) if result.IsValid() else None
-        if not result.IsValid():
-            raise CameraError(
-                _("{camera}: no trigger pulse within {seconds:g} s. Is the trigger line connected?").format(
-                    camera=self._name, seconds=timeout_s
+            if not result.IsValid():
+                raise CameraError(
+                    _("{camera}: no trigger pulse within {seconds:g} s. Is the trigger line connected?").format(
+                        camera=self._name, seconds=timeout_s
+                    )
                 )
-            )
-        expected, self._next_block = self._next_block, result.BlockID + 1
-        if image is None or expected not in (None, result.BlockID):
+            block, image = int(result.BlockID), self._image(result)
+        expected, self._next_block = self._next_block, block + 1
+        if image is None or expected not in (None, block):
             self._dropped += 1
             raise CameraError(_("{camera} lost a picture of the series.").format(camera=self._name))
         return Picture(image, arrived_s - self._settings.exposure_ms / 1000.0)
@@ -199,9 +200,11 @@ class BaslerCamera:
     def _try_to_snap(self) -> Picture | None:
         """None where the picture is late or corrupt; then nothing of it is left in the queue."""
         camera = self._camera
-        if not camera.WaitForFrameTriggerReady(READY_MS, pylon.TimeoutHandling_Return):
+        if not self._is_ready():
             self._restart()
             return None
+        while camera.GetGrabResultWaitObject().Wait(0):  # a picture that nobody asked for
+            camera.RetrieveResult(0, pylon.TimeoutHandling_Return).Release()
         began_s = self._clock.now()
         camera.ExecuteSoftwareTrigger()
         patience_s = self._settings.exposure_ms / 1000.0 + self._profile.timeout_s
@@ -211,6 +214,13 @@ class BaslerCamera:
             return None
         image = self._image(result)
         return None if image is None else Picture(image, began_s)
+
+    def _is_ready(self) -> bool:
+        """Wait until the camera takes triggers; some cannot tell, those queue a trigger."""
+        camera = self._camera
+        return not camera.CanWaitForFrameTriggerReady() or bool(
+            camera.WaitForFrameTriggerReady(READY_MS, pylon.TimeoutHandling_Return)
+        )
 
     def _restart(self) -> None:
         self._camera.StopGrabbing()
