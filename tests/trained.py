@@ -1,4 +1,4 @@
-"""Weights for tests: networks as they begin, before any training, in files as the program ships them."""
+"""Weights for tests: networks as they are soon after the begin of training, in files as the program ships them."""
 
 from pathlib import Path
 
@@ -6,15 +6,25 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from models.networks import engines, weights
 from models.networks.calibration import calibrate
+from models.networks.gplws_compact import CompactGplwsNet
 from models.networks.registry import build
+
+
+def begun(name: str, *, seed: int = 0) -> nn.Module:
+    """The network ``name`` with random weights; the heads of our own, which begin with none, say something, too."""
+    torch.manual_seed(seed)
+    network = build(name)
+    if isinstance(network, CompactGplwsNet):
+        nn.init.normal_(network.head.weight, std=0.01)
+    return network
 
 
 def save_weights(folder: Path, name: str, *, calibrated: bool = True, seed: int = 0) -> Path:
     """A file of random weights of the network ``name``; ``calibrated`` with intervals, as honest as they are."""
-    torch.manual_seed(seed)
     path = folder / f"{name}.safetensors"
     metadata = {"network": name}
     if calibrated:
@@ -22,7 +32,7 @@ def save_weights(folder: Path, name: str, *, calibrated: bool = True, seed: int 
         spread = rng.uniform(0.05, 3, 5000).astype(np.float32)
         metadata["calibration"] = calibrate(spread, spread * rng.normal(size=5000).astype(np.float32)).to_json()
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in build(name).state_dict().items()}, path, metadata)
+    save_file({k: v.contiguous() for k, v in begun(name, seed=seed).state_dict().items()}, path, metadata)
     return path
 
 

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -13,11 +12,11 @@ from models.focal_stack import FocalStack
 from models.height_map import HeightMap
 from models.methods import ReconstructionOptions
 from models.networks.engines import open_network
-from models.networks.registry import build
 from models.networks.streaming import StreamingNetwork
 from models.training.generator import random_scene
 from models.training.release import release
 from models.training.scene import Scene
+from tests.trained import begun
 
 SCENES = [random_scene((9, index), size=(72, 72), frames=6) for index in range(4)]
 
@@ -26,9 +25,9 @@ SCENES = [random_scene((9, index), size=(72, 72), frames=6) for index in range(4
 def trained(tmp_path_factory):
     """Weights as a run leaves them; random ones state a doubt, too."""
     folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
-    network = build("gplws-net-live")
-    save_file(network.state_dict(), folder / "weights.safetensors", metadata={"network": "gplws-net-live"})
+    save_file(
+        begun("gplws-net-live").state_dict(), folder / "weights.safetensors", metadata={"network": "gplws-net-live"}
+    )
     (folder / "card.json").write_text(json.dumps({"steps": 7, "sha256": "old"}))
     return folder / "weights.safetensors"
 
