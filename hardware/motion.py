@@ -229,11 +229,13 @@ class FocusAxis:
         """Whatever ends a move early - STOP, Cancel, Ctrl-C, a fault - the stage does not go on by itself."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._run_up_done = False
             with suppress(StageError):  # a stage that does not answer: the error on its way says so
                 self._stage.stop()
                 self._read()
+            if isinstance(error, StageError) and self._stops != self._stops_before_move:
+                raise self._stopped_error() from error  # whatever else STOP brought about
             raise
 
     def _read(self) -> float:
@@ -281,11 +283,16 @@ class FocusAxis:
         # The count tells of a STOP that was released again before this thread looked.
         if self._stopped.is_set() or self._stops != self._stops_before_move:
             self._stage.stop()  # a move that was started in the same instant
-            raise StageStopped(
-                _("{stage} was stopped at {z:.2f} µm. Release the stop to move again.").format(
-                    stage=self.name, z=self._read()
-                )
+            with suppress(StageError):
+                self._read()
+            raise self._stopped_error()
+
+    def _stopped_error(self) -> StageStopped:
+        return StageStopped(
+            _("{stage} was stopped at {z:.2f} µm. Release the stop to move again.").format(
+                stage=self.name, z=self._last_z_um
             )
+        )
 
     def _refuse_if_cancelled(self, cancel: threading.Event | None) -> None:
         if cancel is not None and cancel.is_set():

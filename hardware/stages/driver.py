@@ -48,8 +48,9 @@ class SerialStageSettings(BaseModel):
 class SerialStage(ABC):
     """A :class:`hardware.stage.Stage` on a :class:`hardware.line.SerialLine`; subclasses know the protocol.
 
-    Subclasses keep two sentences for the user, None where all is well: ``_alarm`` (the controller locked itself)
-    and ``_unreferenced`` (positions mean nothing); both say what to do. ``_settings`` are the profile's.
+    Subclasses keep two sentences for the user, None where all is well: ``_alarm`` (the controller locked itself, and
+    what to do) and ``_unreferenced`` (why positions mean nothing; what to do is added). ``_settings`` are the
+    profile's.
     """
 
     title: ClassVar[str]
@@ -177,8 +178,8 @@ class SerialStage(ABC):
         under_way, self._target_um = self._target_um is not None, None
         if under_way and self._alarm is not None:
             raise StageAlarm(self._alarm)
-        if under_way and self._unreferenced is not None:
-            raise StageUnreferenced(self._unreferenced)
+        if under_way and (why := self._reference_fault()) is not None:
+            raise StageUnreferenced(why)
         return False
 
     def set_speed(self, speed_um_s: float) -> None:
@@ -202,7 +203,7 @@ class SerialStage(ABC):
         self._alarm = self._unreferenced = self._target_um = None
 
     def faults(self) -> tuple[str, ...]:
-        return tuple(fault for fault in (self._line.fault, self._alarm, self._unreferenced) if fault is not None)
+        return tuple(fault for fault in (self._line.fault, self._alarm, self._reference_fault()) if fault is not None)
 
     def reconnect(self, timeout_s: float) -> None:
         """Wait for a pulled cable to come back. Raises StageError when the time is over."""
@@ -235,18 +236,21 @@ class SerialStage(ABC):
     # -- for subclasses
 
     def _lose_reference(self, why: str) -> None:
-        """``why``: a whole sentence for the user; what to do about it is added."""
+        """``why``: a whole sentence for the user."""
+        self._unreferenced = why
+
+    def _reference_fault(self) -> str | None:
+        if self._unreferenced is None:
+            return None
         if self.can_home:
-            advice = _("Home it, or confirm its position if it is right.")
-        else:
-            advice = _("Check its position and confirm it.")
-        self._unreferenced = f"{why} {advice}"
+            return f"{self._unreferenced} {_('Home it, or confirm its position if it is right.')}"
+        return f"{self._unreferenced} {_('Check its position and confirm it.')}"
 
     def _check(self, position_um: float) -> None:
         if self._alarm is not None:
             raise StageAlarm(self._alarm)
-        if self._unreferenced is not None:
-            raise StageUnreferenced(self._unreferenced)
+        if (why := self._reference_fault()) is not None:
+            raise StageUnreferenced(why)
         low, high = self.limits_um
         if not low <= position_um <= high:  # also refuses NaN
             raise StageLimitError(
@@ -259,9 +263,8 @@ class SerialStage(ABC):
         """The same controller must answer; its position still counts where it fits to what was known before."""
         identity, referenced = self._identity, self.is_referenced
         last_um, target_um = self._last_um, self._target_um
-        self._lose_reference(
-            _("{stage} was disconnected and may have lost its position meanwhile.").format(stage=self.name)
-        )
+        why = _("{stage} was disconnected and may have lost its position meanwhile.").format(stage=self.name)
+        self._lose_reference(why)
         self._connect()
         if self._identity != identity:
             found, self._identity = self._identity, identity
@@ -270,8 +273,8 @@ class SerialStage(ABC):
                     port=self._line.port_name, found=found, known=identity
                 )
             )
-        if self.is_referenced or not referenced or last_um is None or self._alarm is not None:
-            return
+        if self._unreferenced != why or not referenced or last_um is None or self._alarm is not None:
+            return  # the controller vouches for its position, or was heard to start anew
         here_um = self._read_position()
         low, high = sorted((last_um, last_um if target_um is None else target_um))
         fits = low - SAME_POSITION_UM <= here_um <= high + SAME_POSITION_UM

@@ -178,8 +178,6 @@ class GrblStage(SerialStage):
             )
         self._controller = settings
         self.can_home = bool(int(settings[22]) & 1)
-        if self._unreferenced is not None and self.can_home:
-            self._lose_reference(_("Nobody knows yet whether {stage} stands where it says.").format(stage=self.name))
         if not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
                 _("{stage}: the limits of the profile leave no room within its travel of {low:g} to 0 µm.").format(
@@ -340,4 +338,4 @@ class GrblStage(SerialStage):
             self._locked()
 
 
-DRIVER = StageDriver("grbl", "GRBL 1.1, grblHAL, FluidNC", FORMAT, GrblStage, identify, (115200, 250000, 9600))
+DRIVER = StageDriver("grbl", "GRBL 1.1, grblHAL, FluidNC", FORMAT, GrblStage, identify, (115200,))
