@@ -58,7 +58,7 @@ def plain_errors(device: str, kind: type[ReliefscopeError]) -> Iterator[None]:
     """Errors of Micro-Manager as sentences of the given ``kind`` that name the device."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise kind(
             _("{device} reports: {reason}.").format(device=device, reason=str(error).strip().rstrip("."))
         ) from error
@@ -79,7 +79,7 @@ def _loaded(configuration: Path | None, folder: Path | None) -> CMMCore:
     core.setDeviceAdapterSearchPaths([found])
     try:
         core.loadSystemConfiguration(str(file))
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         core.reset()
         raise MicroManagerError(
             _("The Micro-Manager configuration {file} cannot be loaded: {reason}").format(file=file, reason=error)
