@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import serial
 
+from hardware.framing import LineSplitter
 from hardware.serial_port import IO_ERRORS, READ_SLICE_S, WRITE_LIMIT_S, open_port
 from hardware.stage import StageDisconnected, StageError, StageNoReply, StageStopped
 from models.language import _
@@ -23,7 +24,7 @@ RESYNC_S = 1.0
 STOP_GRACE_S = 0.3
 """After STOP nobody waits longer than this for the reply to an earlier command."""
 BACK_OFF_S = (0.1, 2.0)
-MAX_LINE_BYTES = 4096
+READ_BYTES = 4096
 MAX_STRAY_LINES = 1000
 LOG_ENTRIES = 400
 LOG_ENTRY_BYTES = 200
@@ -90,9 +91,7 @@ class SerialLine:
         self._unsent: bytes | None = None
         self._back_off_s, self._next_try_s = BACK_OFF_S[0], 0.0
         self._failure: StageError | None = None  # of the latest attempt to open the port again
-        self._partial = bytearray()
-        self._overlong = False
-        self._lines: deque[str] = deque()
+        self._input = LineSplitter(line_format.reply_ends)
         self._log: deque[tuple[float, str, bytes]] = deque(maxlen=LOG_ENTRIES)
         self._open()
 
@@ -218,7 +217,7 @@ class SerialLine:
         port = open_port(
             self.port_name, self._baud, self._format.stop_bits, keep_dtr=self._format.keep_dtr, stage=self.name
         )
-        self._forget_input()
+        self._input.clear()
         with self._writing:
             self._port = port
             unsent, self._unsent = self._unsent, None
@@ -334,7 +333,7 @@ class SerialLine:
         self._out_of_step = True
         if stopped:
             raise StageStopped(_("{stage} was stopped while it was busy.").format(stage=self.name))
-        if strays or replies or self._partial or self._overlong:
+        if strays or replies or self._input.has_partial:
             raise StageNoReply(
                 _(
                     "{stage} sends text that cannot be understood. Check the baud rate, the cable and "
@@ -371,36 +370,37 @@ class SerialLine:
                     )
                 )
             arrived = self._receive()
-            pushed = [self._format.is_push(line) for line in self._lines]
-            self._handle_lines()
-            if arrived and not (pushed and all(pushed)):
+            if not self._handle_lines() and arrived:
                 quiet_s = time.monotonic()
-        self._partial.clear()
-        self._overlong = False
+        self._input.drop_partial()
 
     def _handle_arrivals(self) -> None:
         """What came since the last command answers nothing. Half a line gets a moment to become whole."""
-        while self._waiting() and len(self._lines) < MAX_STRAY_LINES:
+        end_s = time.monotonic() + RESYNC_S
+        while self._waiting() and time.monotonic() < end_s:
             self._receive()
-        if self._partial:
-            end_s = time.monotonic() + QUIET_S
-            while self._partial and time.monotonic() < end_s:
-                self._receive()
-            self._partial.clear()
+        end_s = time.monotonic() + QUIET_S
+        while self._input.has_partial and time.monotonic() < end_s:
+            self._receive()
+        self._input.drop_partial()
         self._handle_lines()
 
-    def _handle_lines(self) -> None:
-        while self._lines:
-            line = self._lines.popleft()
+    def _handle_lines(self) -> bool:
+        """True where there were push lines and nothing else."""
+        kinds = set()
+        while self._input:
+            line = self._input.take()
+            kinds.add(self._format.is_push(line))
             if self._format.is_push(line):
                 self.on_push(line)
+        return kinds == {True}
 
     def _next_line(self, deadline_s: float) -> str | None:
-        while not self._lines:
+        while not self._input:
             if time.monotonic() >= deadline_s:
                 return None
             self._receive()
-        return self._lines.popleft()
+        return self._input.take()
 
     def _waiting(self) -> int:
         port = self._port
@@ -419,26 +419,12 @@ class SerialLine:
         if port is None or self._closed:
             raise self._unplugged()
         try:
-            data = port.read(max(1, min(waiting, MAX_LINE_BYTES)))
+            data = port.read(max(1, min(waiting, READ_BYTES)))
         except IO_ERRORS as error:
             self._drop_port()
             raise self._unplugged() from error
         if not data:
             return False
         self._log.append((time.monotonic(), "<", data[:LOG_ENTRY_BYTES]))
-        for byte in data:
-            if byte in self._format.reply_ends:
-                if self._partial and not self._overlong:
-                    self._lines.append(self._partial.decode("latin-1"))
-                self._partial.clear()
-                self._overlong = False
-            elif len(self._partial) < MAX_LINE_BYTES:
-                self._partial.append(byte)
-            else:
-                self._overlong = True
+        self._input.feed(data)
         return True
-
-    def _forget_input(self) -> None:
-        self._partial.clear()
-        self._lines.clear()
-        self._overlong = False

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.line import LOG_ENTRIES, MAX_LINE_BYTES, LineFormat, SerialLine
+from hardware.framing import MAX_LINE_BYTES, LineSplitter
+from hardware.line import LOG_ENTRIES, LineFormat, SerialLine
 from hardware.simulator.controllers.emulator import Emulator, Motor
 from hardware.stage import StageDisconnected, StageError, StageNoReply, StagePortBusy, StageStopped
 
@@ -158,6 +159,41 @@ class TestInStep:
         assert len(shown) == LOG_ENTRIES
         assert any("> 'say" in entry for entry in shown)
         assert any("< '" in entry for entry in shown)
+
+    def test_an_endless_stream_without_line_ends_ends_in_a_sentence(self, line, parrot):
+        over = threading.Event()
+
+        def stream():
+            while not over.wait(0.001):
+                parrot.noise(b"\x55" * 500)
+
+        thread = threading.Thread(target=stream)
+        thread.start()
+        try:
+            with pytest.raises(StageNoReply):
+                line.ask("say x", lambda text: text == "x y")
+        finally:
+            over.set()
+            thread.join()
+
+
+class TestSplitter:
+    @given(st.lists(st.binary(max_size=30)))
+    def test_lines_do_not_depend_on_how_the_bytes_arrive(self, chunks):
+        whole, pieces = LineSplitter(b"\r\n"), LineSplitter(b"\r\n")
+        whole.feed(b"".join(chunks))
+        for chunk in chunks:
+            pieces.feed(chunk)
+        lines = [whole.take() for _ in range(len(whole))]
+        assert lines == [pieces.take() for _ in range(len(pieces))]
+        expected = b"".join(chunks).replace(b"\n", b"\r").split(b"\r")[:-1]
+        assert lines == [text.decode("latin-1") for text in expected if text]
+
+    def test_overlong_lines_are_thrown_away_whole(self):
+        splitter = LineSplitter(b"\n")
+        splitter.feed(b"x" * (MAX_LINE_BYTES + 1) + b"\nshort\n")
+        assert splitter.take() == "short"
+        assert not splitter
 
 
 class TestStop:
