@@ -1,5 +1,7 @@
 """Networks applied to stacks: units, order, colour, and weights that fit or do not."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,15 @@ from torch import nn
 
 from models.errors import InputError
 from models.focal_stack import FocalStack
+from models.methods import ReconstructionOptions
 from models.networks import inference
+from models.networks.engines import open_network
 from models.networks.inference import infer, load_network, network_frames
 from models.networks.prediction import Prediction
-from models.networks.registry import build
+from models.networks.registry import NETWORKS, build
+from models.networks.weights import FOLDER
+from models.reconstruct import reconstruct
+from tests.models.test_compact_network import textured_stack
 
 NAME = "gplws-net-2023"
 
@@ -71,6 +78,21 @@ def test_weights_of_a_file_are_used_and_fused(tmp_path):
     frames, z = torch.rand(1, 3, 3, 16, 24), torch.arange(3.0)[None]
     with torch.inference_mode():
         assert torch.allclose(loaded(frames, z).height, network.eval()(frames, z).height, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in NETWORKS.items() if spec.role == "own"])
+def test_the_weights_of_the_program_fit_and_say_how_sure_they_are(name):
+    opened = open_network(name, engine="torch")
+    card = json.loads((FOLDER / f"{name}.json").read_text())
+    assert card["sha256"] == opened.weights_sha256
+    frames, truth = textured_stack()
+    height_map = reconstruct(
+        FocalStack((255 * frames[0, :, 0].numpy()).astype(np.uint8), np.arange(11.0)),
+        ReconstructionOptions(method=name, engine="torch"),
+    )
+    assert np.median(np.abs(height_map.height_um - truth)) < 0.25
+    inside = np.abs(height_map.height_um - truth) <= height_map.interval95_um
+    assert inside.mean() > 0.8
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, monkeypatch):
