@@ -88,10 +88,10 @@ class UvcCamera:
     """A :class:`hardware.camera.Camera`. Raises CameraError where the camera cannot be opened.
 
     The system keeps a few pictures in a queue, and a camera cannot be told to take one now, so pictures are thrown
-    away until one is proved to be new. Where the system stamps pictures, the stamp less the exposure must not be
-    earlier than the request (some drivers stamp the end of an exposure). Elsewhere a picture counts only after as
-    many as the queue may hold, if it had to be waited for - so the queue was empty - and if it came later than the
-    request by at least the exposure and ``latency_ms``. ``open_capture`` is for tests.
+    away until one is proved to be new. Where the system stamps pictures, the stamp less exposure and read-out must
+    not be earlier than the request: some drivers stamp the beginning of a picture, some its end. Elsewhere a picture
+    counts only after as many as the queue may hold, if it had to be waited for - so the queue was empty - and if it
+    came later than the request by at least the exposure and ``latency_ms``. ``open_capture`` is for tests.
     """
 
     dropped_frames = 0
@@ -301,7 +301,7 @@ class UvcCamera:
         if self._system.stamps_pictures:
             stamp_s = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0
             if before_s - 60.0 < stamp_s <= after_s:  # otherwise it is no stamp, or of another clock
-                return stamp_s - exposure_s
+                return stamp_s - exposure_s - self._frame_s
         if grabbed <= self._system.queue or after_s - before_s < self._frame_s / 4:
             return None
         return after_s - exposure_s - self._profile.latency_ms / 1000.0
