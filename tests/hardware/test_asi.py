@@ -1,0 +1,405 @@
+"""The ASI driver against the emulated controllers, and its parser against whatever comes."""
+
+import contextlib
+import threading
+import time
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware.motion import FocusAxis
+from hardware.simulator.controllers.asi import AsiEmulator
+from hardware.simulator.controllers.grbl import GrblEmulator
+from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageStopped, StageUnreferenced
+from hardware.stages.asi import DRIVER, ERRORS, position_units, refusal, value
+from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
+
+
+@contextlib.contextmanager
+def connected(emulator, **changes):
+    section = {"driver": "asi", "port": emulator.port, "low_um": -1500.0, "high_um": 1500.0}
+    section |= {"timeout_s": 0.4, "trust_position": True}
+    with emulator, contextlib.closing(DRIVER.open(DRIVER.settings(**{**section, **changes}))) as stage:
+        yield stage
+
+
+def trip(emulator):
+    with emulator.lock:
+        emulator.motor.low_um = emulator.motor.position_um
+
+
+class TestMs2000(StageBehaviour):
+    driver = DRIVER
+    stop_bytes = b"HALT\r"
+
+    def emulator(self):
+        return AsiEmulator()
+
+    def trip(self, emulator):
+        trip(emulator)
+
+
+class TestTiger(StageBehaviour):
+    """Cards with addresses, a banner at power-up, positions in nanometres."""
+
+    driver = DRIVER
+    stop_bytes = b"HALT\r"
+    noise: ClassVar[bytes] = b"\x00\xff:N-\r\n:A Z=\r\n}{\r\n"
+
+    def emulator(self):
+        return AsiEmulator(tiger=True, units_per_mm=1_000_000.0)
+
+    def trip(self, emulator):
+        trip(emulator)
+
+
+class TestOldFirmware(StageBehaviour):
+    driver = DRIVER
+    stop_bytes = b"HALT\r"
+
+    def emulator(self):
+        return AsiEmulator(old_firmware=True, version="USB-8.0a")
+
+    def trip(self, emulator):
+        trip(emulator)
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        ("emulator", "words"),
+        [
+            (AsiEmulator, "ASI, STD_XYZ, USB-9.2p"),
+            (lambda: AsiEmulator(tiger=True), "ASI, TIGER_COMM, v3.41"),
+            (lambda: AsiEmulator(old_firmware=True, version="USB-8.0a"), "ASI, USB-8.0a"),
+        ],
+    )
+    def test_build_and_version(self, emulator, words):
+        with connected(emulator()) as stage:
+            assert stage.identity == words
+
+    def test_only_who_answers_as_asi_does_is_asked_for_the_version(self):
+        """V is a move elsewhere."""
+        emulator = GrblEmulator()
+        with pytest.raises(StageNoReply, match="No ASI controller"), connected(emulator):
+            pass
+        assert "V" not in emulator.commands
+
+    def test_another_axis_is_refused_by_the_controller_in_words(self):
+        with pytest.raises(StageError, match="no such axis"), connected(AsiEmulator(), axis="F"):
+            pass
+
+    def test_an_axis_is_one_letter(self):
+        with pytest.raises(StageError, match="one letter"), connected(AsiEmulator(), axis="Z2"):
+            pass
+
+
+class TestUnits:
+    @pytest.mark.parametrize("tiger", [False, True])
+    @pytest.mark.parametrize("units_per_mm", [10_000.0, 100_000.0, 1_000_000.0])
+    def test_positions_are_um_whatever_the_controller_counts(self, tiger, units_per_mm):
+        emulator = AsiEmulator(tiger=tiger, units_per_mm=units_per_mm)
+        with connected(emulator) as stage:
+            for target_um in (123.4, -56.7, 0.1):
+                stage.start_move_to(target_um)
+                assert rest(stage) == pytest.approx(target_um, abs=0.051)
+                assert emulator.motor.position_um == pytest.approx(target_um, abs=0.051)
+            stage.start_move_by(-12.3)
+            assert rest(stage) == pytest.approx(-12.2, abs=0.051)
+
+    def test_the_limits_of_the_controller_count_as_well(self):
+        with connected(AsiEmulator(lower_limit_mm=-0.3, upper_limit_mm=0.2)) as stage:
+            assert stage.limits_um == pytest.approx((-300.0, 200.0))
+            with pytest.raises(StageLimitError):
+                stage.start_move_to(250.0)
+
+    def test_limits_without_room_are_refused(self):
+        with pytest.raises(StageLimitError, match="no room"), connected(AsiEmulator(upper_limit_mm=-5.0)):
+            pass
+
+    def test_speeds_that_the_controller_would_clamp_are_refused(self):
+        emulator = AsiEmulator()
+        with connected(emulator, speed_um_s=50_000.0) as stage:
+            assert stage.speed_um_s == pytest.approx(5700.0)
+            stage.set_speed(500.0)
+            for speed_um_s in (6000.0, 0.001):
+                with pytest.raises(StageError, match="nearest"):
+                    stage.set_speed(speed_um_s)
+            assert stage.speed_um_s == 500.0
+            assert emulator.speed_mm_s == pytest.approx(0.5)
+
+    def test_the_controllers_own_backlash_routine_never_overshoots(self):
+        emulator = AsiEmulator()
+        assert emulator.backlash_mm > 0
+        with connected(emulator) as stage:
+            stage.start_move_to(-100.0)
+            rest(stage)
+            assert emulator.lowest_um == pytest.approx(-100.0, abs=0.2)
+
+
+class TestHoming:
+    def test_makes_the_limit_switch_zero(self):
+        emulator = AsiEmulator(above_um=3500.0)
+        with connected(emulator, low_um=-2000.0, high_um=0.0, trust_position=False) as stage:
+            assert stage.can_home
+            with pytest.raises(StageUnreferenced, match="Home it"):
+                stage.start_move_to(-1.0)
+            stage.set_speed(5000.0)
+            stage.home()
+            assert stage.is_referenced
+            assert not stage.faults()
+            assert stage.position_um() == 0.0
+            assert emulator.motor.position_um == emulator.motor.high_um
+            stage.start_move_to(-200.0)
+            assert rest(stage) == pytest.approx(-200.0)
+
+    def test_goes_to_the_place_that_was_taught(self):
+        emulator = AsiEmulator()
+        emulator.home_um = 300.0
+        with connected(emulator, trust_position=False) as stage:
+            stage.home()
+            assert emulator.motor.position_um == pytest.approx(300.0)
+            assert stage.position_um() == 0.0
+
+    def test_the_limits_of_the_controller_move_with_the_zero(self):
+        emulator = AsiEmulator(lower_limit_mm=-1.0, upper_limit_mm=1.0)
+        emulator.home_um = 500.0
+        with connected(emulator) as stage:
+            stage.home()
+            assert stage.limits_um == pytest.approx((-1500.0, 500.0))
+
+    def test_ends_by_a_stop_and_makes_no_zero(self):
+        emulator = AsiEmulator()
+        with connected(emulator, speed_um_s=200.0) as stage:
+            raised = []
+
+            def home():
+                try:
+                    stage.home()
+                except StageError as error:
+                    raised.append(error)
+
+            thread = threading.Thread(target=home)
+            thread.start()
+            wait_until(lambda: emulator.motor.is_moving)
+            stage.stop()
+            thread.join(5.0)
+            assert [type(error) for error in raised] == [StageStopped]
+            assert not emulator.motor.is_moving
+            assert not stage.is_referenced
+            assert not any(command.startswith("H ") for command in emulator.commands)
+
+    def test_a_jammed_stage_does_not_become_zero(self, monkeypatch):
+        monkeypatch.setattr("hardware.stages.asi.HOMING_LIMIT_S", 0.2)
+        emulator = AsiEmulator()
+        with connected(emulator) as stage:
+            emulator.stall()
+            with pytest.raises(StageError, match="did not reach"):
+                stage.home()
+            assert not stage.is_referenced
+            emulator.wait_for(b"HALT\r")
+
+
+class TestFaults:
+    def test_a_limit_switch_is_named(self):
+        emulator = AsiEmulator()
+        with connected(emulator, speed_um_s=500.0) as stage:
+            stage.start_move_by(-300.0)
+            trip(emulator)
+            with pytest.raises(StageAlarm, match="limit switch"):
+                rest(stage)
+
+    def test_a_motor_that_is_switched_off_is_named(self):
+        emulator = AsiEmulator()
+        with connected(emulator) as stage:
+            emulator.motor_on = False
+            stage.start_move_by(100.0)
+            with pytest.raises(StageAlarm, match="clutch"):
+                rest(stage)
+
+    def test_a_reset_at_rest_is_noticed_before_the_next_move(self):
+        """The MS-2000 says nothing when it starts."""
+        emulator = AsiEmulator()
+        with connected(emulator) as stage:
+            stage.start_move_to(350.0)
+            rest(stage)
+            emulator.reset()
+            stage.position_um()
+            with pytest.raises(StageUnreferenced, match="zero"):
+                stage.start_move_to(300.0)
+            stage.confirm_position()
+            assert emulator.backlash_mm == 0.0
+            assert emulator.speed_mm_s == pytest.approx(1.0)
+
+    def test_the_banner_of_the_tiger_tells_of_a_reset(self):
+        emulator = AsiEmulator(tiger=True)
+        with connected(emulator) as stage:
+            stage.position_um()
+            emulator.reset()
+            time.sleep(0.05)
+            stage.position_um()
+            with pytest.raises(StageUnreferenced, match="reset"):
+                stage.start_move_to(300.0)
+
+    def test_a_halt_by_somebody_else_is_no_silent_end(self):
+        emulator = AsiEmulator()
+        with connected(emulator, speed_um_s=200.0) as stage:
+            stage.start_move_by(200.0)
+            time.sleep(0.1)
+            with emulator.lock:
+                emulator.motor.halt()
+            with pytest.raises(StageUnreferenced, match="instead of"):
+                rest(stage)
+
+    def test_every_code_of_the_manual_has_its_words(self):
+        assert {1, 2, 3, 4, 5, 6, 21} <= set(ERRORS)
+
+
+@pytest.mark.parametrize("tiger", [False, True])
+class TestTriggeredStack:
+    def test_pulses_step_through_the_stack_and_it_returns(self, tiger):
+        emulator = AsiEmulator(tiger=tiger)
+        with connected(emulator, speed_um_s=5000.0) as stage:
+            stage.start_move_to(100.0)
+            rest(stage)
+            positions_um = stage.arm_ttl_stack(5.0, 5, pause_limit_s=0.3)
+            assert positions_um == pytest.approx((90.0, 95.0, 100.0, 105.0, 110.0))
+            time.sleep(0.05)
+            assert emulator.motor.position_um == pytest.approx(100.0)
+            for expected_um in positions_um:
+                emulator.pulse()
+                assert rest(stage) == pytest.approx(expected_um, abs=0.1)
+            wait_until(lambda: emulator.motor.position_um == pytest.approx(100.0))
+            with pytest.raises(StageError, match="triggers"):
+                stage.start_move_to(0.0)
+            stage.disarm_ttl_stack()
+            emulator.pulse()
+            assert emulator.motor.position_um == pytest.approx(100.0)
+            stage.start_move_to(0.0)
+            assert rest(stage) == pytest.approx(0.0)
+            assert not stage.faults()
+
+    def test_downwards_and_through_zero(self, tiger):
+        emulator = AsiEmulator(tiger=tiger)
+        with connected(emulator, speed_um_s=5000.0) as stage:
+            positions_um = stage.arm_ttl_stack(-10.0, 3)
+            assert positions_um == pytest.approx((10.0, 0.0, -10.0))
+            for expected_um in positions_um:
+                emulator.pulse()
+                assert rest(stage) == pytest.approx(expected_um, abs=0.1)
+            stage.disarm_ttl_stack()
+            assert stage.is_referenced
+
+    def test_positions_are_those_of_the_rounded_step(self, tiger):
+        emulator = AsiEmulator(tiger=tiger, encoder_um=0.3)
+        with connected(emulator) as stage:
+            positions_um = stage.arm_ttl_stack(1.0, 11)
+            assert positions_um[-1] - positions_um[0] == pytest.approx(9.0)
+
+    def test_nothing_is_armed_beyond_the_limits_or_abilities(self, tiger):
+        emulator = AsiEmulator(tiger=tiger, most_frames=127)
+        with connected(emulator, low_um=-50.0, high_um=50.0) as stage:
+            with pytest.raises(StageLimitError):
+                stage.arm_ttl_stack(5.0, 22)
+            with pytest.raises(StageError, match="only of 127"):
+                stage.arm_ttl_stack(0.1, 200)
+            for step_um, frames in ((0.01, 10), (5.0, 1), (float("nan"), 3)):
+                with pytest.raises(StageError, match="two frames"):
+                    stage.arm_ttl_stack(step_um, frames)
+            assert emulator.trigger_mode == 0
+            emulator.pulse()
+            assert emulator.motor.position_um == 0.0
+
+    def test_stop_disarms(self, tiger):
+        emulator = AsiEmulator(tiger=tiger)
+        with connected(emulator, speed_um_s=100.0) as stage:
+            stage.arm_ttl_stack(50.0, 9)
+            emulator.pulse()
+            stage.stop()
+            wait_until(lambda: emulator.trigger_mode == 0)
+            wait_until(lambda: not emulator.motor.is_moving)
+            here_um = emulator.motor.position_um
+            emulator.pulse()
+            time.sleep(0.02)
+            assert emulator.motor.position_um == here_um
+
+    def test_a_cable_that_comes_back_ends_the_stack(self, tiger):
+        emulator = AsiEmulator(tiger=tiger)
+        with connected(emulator) as stage:
+            stage.arm_ttl_stack(5.0, 9)
+            emulator.unplug()
+            with pytest.raises(StageError):
+                stage.position_um()
+            emulator.replug()
+            stage.reconnect(5.0)
+            assert emulator.trigger_mode == 0
+
+
+class TestParser:
+    @given(st.text())
+    def test_takes_any_text(self, line):
+        for parsed in (position_units(line), value(line, "Z"), refusal(line)):
+            assert parsed is None or line.startswith(":")
+
+    @given(st.floats(-1e9, 1e9).map(lambda units: round(units, 1)), st.sampled_from(["", " "]))
+    def test_reads_every_position(self, units, space):
+        assert position_units(f":A {units:.1f}{space}") == pytest.approx(units)
+
+    @given(st.floats(-1e4, 1e4).map(lambda number: round(number, 6)))
+    def test_reads_values_in_both_shapes(self, number):
+        for line in (f":A Z={number:.6f} ", f":Z={number:.6f} A", f":A Z={number:.6f}"):
+            assert value(line, "Z") == pytest.approx(number)
+            assert value(line, "X") is None
+            assert position_units(line) is None
+
+    @pytest.mark.parametrize(
+        "line",
+        [":A", ":A ", ":A -", ":A nan", ":A 1e5", ":A 12 34", "A 12", ":A 12345678901", ":A 1.", ":N-1", ":A 1 A"],
+    )
+    def test_believes_no_torn_position(self, line):
+        assert position_units(line) is None
+
+    @pytest.mark.parametrize(("line", "code"), [(":N-1", 1), (":N-21 ", 21), (":N -4", 4), (":N", None), (":N-", None)])
+    def test_refusals(self, line, code):
+        assert refusal(line) == code
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    emulator = AsiEmulator()
+    with connected(emulator, trust_position=False, timeout_s=0.1) as stage:
+        yield stage, emulator
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    data=st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from([b":A\r\n", b":A 12345 \r\n", b":N-21\r\n", b"N\r\n", b"B\r\n", b":A Z=1.5\r\n",
+                             b"STD_XYZ\r\n", b"At 30: Comm\r\n", b":A 12", b"\x00" * 30, b":A 138\r\n"]),
+        ),
+        max_size=6,
+    ).map(b"".join)
+)  # fmt: skip
+def test_no_bytes_make_the_driver_hang_crash_or_move(noisy, data):
+    stage, emulator = noisy
+    before_um = emulator.motor.position_um
+    emulator.noise(data)
+    began_s = time.monotonic()
+    for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
+        with contextlib.suppress(StageError):
+            call()
+    assert time.monotonic() - began_s < 5.0
+    assert emulator.motor.position_um == before_um
+    assert not any(command.startswith(("M ", "R ", "! ")) for command in emulator.commands)
+
+
+def test_works_under_the_focus_axis_with_a_reversed_sign():
+    emulator = AsiEmulator()
+    with connected(emulator) as stage:
+        axis = FocusAxis(stage, sign=-1, backlash_um=20.0, approach=-1, tolerance_um=0.5)
+        for z_um in (50.0, -30.0, -29.0):
+            assert axis.move_to(z_um) == pytest.approx(z_um, abs=0.2)
+            assert emulator.motor.position_um == pytest.approx(-z_um, abs=0.2)
