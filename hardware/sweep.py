@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -232,8 +232,9 @@ def _description(axis: FocusAxis, camera: Camera, plan: SweepPlan) -> dict[str, 
     return {
         "stage": axis.name,
         "camera": camera.name,
+        "camera_identity": {name: value for name, value in asdict(camera.identity).items() if value},
         "plan": plan.model_dump(exclude_none=True),
-        "camera_settings": camera.settings.model_dump(),
+        "camera_settings": camera.settings.model_dump(exclude_none=True),
         "backlash_um": axis.backlash_um,
         "settle_ms": axis.settle_ms,
     }
