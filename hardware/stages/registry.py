@@ -5,11 +5,19 @@ from dataclasses import dataclass
 
 from hardware.line import SerialLine
 from hardware.stage import StageError, StageNoReply
-from hardware.stages import grbl
+from hardware.stages import asi, grbl, marlin, zaber
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
-DRIVERS: dict[str, StageDriver] = {driver.name: driver for driver in (grbl.DRIVER,)}
+DRIVERS: dict[str, StageDriver] = {
+    driver.name: driver
+    for driver in (
+        grbl.DRIVER,
+        zaber.DRIVER,
+        asi.DRIVER,
+        marlin.DRIVER,
+    )
+}
 """In the order in which a port of unknown use is asked: a question must be harmless to all that come after it."""
 
 
