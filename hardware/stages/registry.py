@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hardware.line import SerialLine
 from hardware.stage import StageError, StageNoReply
-from hardware.stages import asi, grbl, marlin, zaber
+from hardware.stages import asi, grbl, marlin, sangaboard, zaber
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
@@ -16,6 +16,7 @@ DRIVERS: dict[str, StageDriver] = {
         zaber.DRIVER,
         asi.DRIVER,
         marlin.DRIVER,
+        sangaboard.DRIVER,
     )
 }
 """In the order in which a port of unknown use is asked: a question must be harmless to all that come after it."""
