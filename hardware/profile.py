@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from hardware.camera import Camera, CameraSettings
@@ -17,6 +18,7 @@ from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
 from hardware.stage import Stage
 from hardware.stages.driver import SerialStageSettings
 from hardware.stages.registry import DRIVERS, open_stage
+from models.atomic import replacing
 from models.errors import InputError
 from models.focal_stack import Optics
 from models.language import N_, _
@@ -43,14 +45,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ProfileFieldError(InputError):
+    """One setting of a profile cannot be used: ``field`` as in the file (``stage.low_um``), and what is wrong."""
+
+    def __init__(self, message: str, field: str, problem: str) -> None:
+        super().__init__(message)
+        self.field, self.problem = field, problem
+
+
 class Objective(_Section):
-    """One objective on the turret."""
+    """One objective on the turret. ``pixel_um``: measured size of a camera pixel in the sample; None: computed."""
 
     name: str
     magnification: float = Field(gt=0, le=1000)
     na: float = Field(gt=0, le=1.6)
     wavelength_um: float = Field(default=0.55, gt=0.1, lt=2.0)
     refractive_index: float = Field(default=1.0, ge=1.0, le=2.0)
+    pixel_um: float | None = Field(default=None, gt=0, le=1000)
 
     @property
     def optics(self) -> Optics:
@@ -141,8 +152,9 @@ class Profile(_Section):
 
     @property
     def pixel_um(self) -> float:
-        """Size of a camera pixel in the sample."""
-        return self.camera.sensor_pixel_um / self.selected_objective.magnification
+        """Size of a camera pixel in the sample: as measured, else by the nominal magnification."""
+        objective = self.selected_objective
+        return objective.pixel_um or self.camera.sensor_pixel_um / objective.magnification
 
     @property
     def is_simulated(self) -> bool:
@@ -153,7 +165,7 @@ class Profile(_Section):
 
         Raises InputError that names the field, like :func:`load_profile`.
         """
-        return _validated(_changed(self.model_dump(), changes), self.name)
+        return checked_profile(_changed(self.model_dump(exclude_unset=True), changes), self.name)
 
 
 class Microscope:
@@ -209,7 +221,14 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
     A file that says ``based_on = "simulated"`` need only name what differs from that profile.
     """
-    return _validated(_read_profile(str(name_or_path)), str(name_or_path))
+    return checked_profile(_read_profile(str(name_or_path)), str(name_or_path))
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a file that :func:`load_profile` reads, complete in itself, replacing another. Raises OutputError."""
+    data = profile.model_dump(mode="json", exclude={"name"}, exclude_none=True, exclude_unset=True)
+    with replacing(path) as temporary:
+        temporary.write_text(tomli_w.dumps(data), encoding="utf-8")
 
 
 def _read_profile(name: str, inner: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -287,13 +306,17 @@ def _changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return merged(kept, changes)
 
 
-def _validated(data: dict[str, Any], source: str) -> Profile:
+def checked_profile(data: Mapping[str, Any], source: str) -> Profile:
+    """The profile of these values, ``name`` included. Raises ProfileFieldError; ``source``: what it calls the file."""
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
         field, _value, problem = first_problem(error)
-        driver = str(_driver_of(data.get("stage")))
-        field = field.replace(f"stage.{driver}.", "stage.", 1)  # the driver is no part of the field's name
-        raise InputError(
-            _("Profile {path}: {field}: {problem}").format(path=source, field=field or _("profile"), problem=problem)
+        for section in ("stage", "camera"):  # the driver is no part of the field's name
+            driver = str(_driver_of(data.get(section)))
+            field = field.replace(f"{section}.{driver}.", f"{section}.", 1)
+        raise ProfileFieldError(
+            _("Profile {path}: {field}: {problem}").format(path=source, field=field or _("profile"), problem=problem),
+            field,
+            problem,
         ) from error

@@ -1,6 +1,6 @@
 import pytest
 
-from hardware.profile import load_profile, open_microscope, profile_names
+from hardware.profile import ProfileFieldError, load_profile, open_microscope, profile_names, save_profile
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.stage import StageError
 from hardware.stages.registry import DRIVERS
@@ -130,3 +130,30 @@ def test_missing_profiles_and_files_are_named(tmp_path):
 def test_changed_checks_as_well():
     with pytest.raises(InputError, match=r"camera\.read_noise_e"):
         load_profile("simulated").changed(camera={"read_noise_e": -1})
+
+
+def test_a_saved_profile_is_the_same_microscope_again(tmp_path):
+    path = tmp_path / "mine.toml"
+    for name in profile_names():
+        profile = load_profile(name).changed(
+            axis={"sign": -1, "backlash_um": 7.5}, objectives=[{"name": "5 ×", "magnification": 5, "na": 0.1}],
+            objective="5 ×", title='A "new" one',
+        )  # fmt: skip
+        save_profile(profile, path)
+        again = load_profile(path)
+        assert again.name == "mine"
+        assert again.model_copy(update={"name": profile.name}) == profile
+        assert "based_on" not in path.read_text(encoding="utf-8")
+
+
+def test_a_measured_pixel_size_counts_more_than_the_magnification():
+    profile = load_profile("simulated").changed(
+        objectives=[{"name": "10x / 0.30", "magnification": 10, "na": 0.3, "pixel_um": 0.4876}]
+    )
+    assert profile.pixel_um == 0.4876
+
+
+def test_a_mistake_tells_its_field_apart():
+    with pytest.raises(ProfileFieldError, match=r"stage\.speed_um_s: it must be more than 0") as caught:
+        load_profile("grbl").changed(stage={"speed_um_s": 0})
+    assert (caught.value.field, caught.value.problem) == ("stage.speed_um_s", "it must be more than 0")
