@@ -10,17 +10,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from pymmcore import CMMCore
-from pymmcore_plus import configure_logging, find_micromanager
+from typing import TYPE_CHECKING
 
 from models.errors import ReliefscopeError
 from models.language import _
 
+if TYPE_CHECKING:
+    from pymmcore import CMMCore
+
 DEMONSTRATION = "MMConfig_demo.cfg"
 """Comes with every installation, beside the device adapters."""
 
-_open: dict[tuple[Path | None, Path | None], tuple[CMMCore, int]] = {}
+_open: dict[tuple[Path | None, Path | None], "tuple[CMMCore, int]"] = {}
 _lock = threading.Lock()
 
 
@@ -28,7 +29,7 @@ class MicroManagerError(ReliefscopeError):
     """The configuration cannot be loaded, or a device of it fails."""
 
 
-def acquire_core(configuration: Path | None, folder: Path | None) -> CMMCore:
+def acquire_core(configuration: Path | None, folder: Path | None) -> "CMMCore":
     """The core with this configuration loaded; whoever asks second gets the same. Raises MicroManagerError."""
     key = (configuration, folder)
     with _lock:
@@ -37,7 +38,7 @@ def acquire_core(configuration: Path | None, folder: Path | None) -> CMMCore:
         return core
 
 
-def release_core(core: CMMCore) -> None:
+def release_core(core: "CMMCore") -> None:
     """The last one to release a core unloads its devices."""
     with _lock:
         for key, (known, users) in list(_open.items()):
@@ -64,7 +65,14 @@ def plain_errors(device: str, kind: type[ReliefscopeError]) -> Iterator[None]:
         ) from error
 
 
-def _loaded(configuration: Path | None, folder: Path | None) -> CMMCore:
+def _loaded(configuration: Path | None, folder: Path | None) -> "CMMCore":
+    try:  # here, so that profiles of other microscopes can be read without it
+        from pymmcore import CMMCore
+        from pymmcore_plus import configure_logging, find_micromanager
+    except ImportError as error:
+        raise MicroManagerError(
+            _("Devices of Micro-Manager need one more package: pip install 'reliefscope[micromanager]'.")
+        ) from error
     configure_logging(file=None, log_to_stderr=False)
     found = str(folder) if folder is not None else find_micromanager()
     if found is None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from hardware.camera import Camera, CameraError, CameraIdentity
-from hardware.cameras.settings import AnyCameraProfile, ReplayCameraProfile
+from hardware.cameras.settings import RealCameraProfile, ReplayCameraProfile
 from hardware.clock import Clock
 from models.errors import ReliefscopeError
 from models.language import N_, _
@@ -40,13 +40,7 @@ DRIVERS = {
         N_("GenICam"), "genicam", "GenicamCamera", "list_genicam", ("genicam", "harvesters"), "genicam"
     ),
     "replay": CameraDriver(N_("Replay of a stack"), "replay", "ReplayCamera"),
-    "micromanager": CameraDriver(
-        N_("Micro-Manager"),
-        "micromanager",
-        "MicroManagerCamera",
-        sdk=("pymmcore", "pymmcore_plus"),
-        extra="micromanager",
-    ),
+    "micromanager": CameraDriver(N_("Micro-Manager"), "micromanager", "MicroManagerCamera"),
 }
 
 
@@ -76,7 +70,7 @@ def list_cameras() -> CamerasFound:
     return CamerasFound(tuple(cameras), unavailable)
 
 
-def open_camera(section: AnyCameraProfile, focus_um: Callable[[], float], clock: Clock | None = None) -> Camera:
+def open_camera(section: RealCameraProfile, focus_um: Callable[[], float], clock: Clock | None = None) -> Camera:
     """Connect to the camera of a profile's section. ``focus_um`` tells the height to those that show known pictures.
 
     Raises CameraError.

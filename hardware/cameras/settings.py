@@ -1,7 +1,7 @@
 """The ``[camera]`` section of a profile, one model per driver. No SDK is imported here."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -95,7 +95,14 @@ class MicroManagerCameraProfile(CameraSection):
     """The number of the property Gain for a gain of 1, where it is proportional to the gain; None: left alone."""
 
 
-AnyCameraProfile = Annotated[
-    UvcCameraProfile | BaslerCameraProfile | GenicamCameraProfile | ReplayCameraProfile | MicroManagerCameraProfile,
-    Field(discriminator="driver"),
-]
+RealCameraProfile = (
+    UvcCameraProfile | BaslerCameraProfile | GenicamCameraProfile | ReplayCameraProfile | MicroManagerCameraProfile
+)
+
+SECTIONS: dict[str, type[RealCameraProfile]] = {
+    "uvc": UvcCameraProfile,
+    "basler": BaslerCameraProfile,
+    "genicam": GenicamCameraProfile,
+    "replay": ReplayCameraProfile,
+    "micromanager": MicroManagerCameraProfile,
+}
