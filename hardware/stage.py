@@ -1,6 +1,7 @@
 """What every focus stage can do, and how it says that it cannot."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 from models.errors import ReliefscopeError
 
@@ -113,10 +114,60 @@ class Stage(Protocol):
         """Sentences about what is wrong now, each with the one thing to do; empty where all is well."""
         ...
 
+    def reconnect(self, timeout_s: float) -> None:
+        """Return when the same controller answers (again), nothing moved. ``is_referenced`` then tells whether its
+        position still counts. Raises StageError when the time is over or another controller answers."""
+        ...
+
     def stop(self) -> None:
         """Halt as fast as the controller can. Raises StageDisconnected where it cannot be reached."""
         ...
 
     def close(self) -> None:
         """Release the port. Never raises, never moves."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """A stack timed by the hardware: ``frame_count`` heights, ``step_um`` apart in the stage's frame (with sign).
+
+    ``settle_ms``: rest between the end of a step and its picture; ``exposure_ms``: from the trigger pulse to the
+    moment when the stage may move on, readout included. Only a controller that leads needs these two.
+    """
+
+    step_um: float
+    frame_count: int
+    settle_ms: float
+    exposure_ms: float
+
+
+ScanLeader = Literal["stage", "camera", "moves"]
+
+
+@runtime_checkable
+class HardwareScan(Protocol):
+    """What a stage offers besides :class:`Stage` whose controller is wired to the camera.
+
+    ``scan_leader`` says who sets the pace:
+
+    - "stage": from ``begin_scan`` on the controller by itself steps, rests and pulses the camera. It stands at the
+      first height when asked. ``is_moving`` holds until the last height is done.
+    - "camera": each exposure of the camera steps the stage. It stands in the middle of the stack when asked; the
+      first pulse moves it to the first height, each further one by a step, the one after the last to anywhere between.
+    - "moves": every ordinary move ends with a pulse that releases the camera.
+    """
+
+    @property
+    def scan_leader(self) -> ScanLeader: ...
+
+    def begin_scan(self, request: ScanRequest) -> tuple[float, ...]:
+        """Arm (and, where the stage leads, start), return at once the height of every frame as the controller will
+        reach it, in the stage's frame. STOP ends it as it ends a move. Raises StageLimitError, StageUnreferenced,
+        StageAlarm, and StageError where this controller cannot do it (too many frames, no such firmware).
+        """
+        ...
+
+    def end_scan(self) -> None:
+        """Back to ordinary moves, pulses without effect; harmless where none was begun. Raises StageError."""
         ...

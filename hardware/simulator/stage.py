@@ -135,6 +135,9 @@ class SimulatedStage:
     def confirm_position(self) -> None:
         self._check()
 
+    def reconnect(self, timeout_s: float) -> None:
+        self._check()
+
     def faults(self) -> tuple[str, ...]:
         try:
             self._check()

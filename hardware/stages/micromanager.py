@@ -129,6 +129,10 @@ class MicroManagerStage:
             return (_("{stage} is closed. Connect again.").format(stage=self.name),)
         return ()
 
+    def reconnect(self, timeout_s: float) -> None:
+        """Micro-Manager opens no port again by itself: this only sees whether the stage answers."""
+        self._ask(lambda core: core.getPosition(self._label), timeout_s)
+
     def stop(self) -> None:
         core = self._connected()
         try:
