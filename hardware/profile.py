@@ -1,7 +1,7 @@
 """A microscope described in one TOML file, and how to open it."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -11,12 +11,15 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from hardware.camera import Camera, CameraSettings
+from hardware.cameras import open_camera
+from hardware.cameras.settings import SECTIONS, RealCameraProfile
 from hardware.clock import Clock, FastClock
 from hardware.motion import FocusAxis
 from hardware.simulator.camera import SimulatedCamera, SimulatedCameraSettings
 from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
 from hardware.stage import Stage
 from hardware.stages.driver import SerialStageSettings
+from hardware.stages.micromanager import MicroManagerStage, MicroManagerStageProfile
 from hardware.stages.registry import DRIVERS, open_stage
 from models.atomic import replacing
 from models.errors import InputError
@@ -91,17 +94,18 @@ def _driver_of(section: Any) -> Any:
 
 
 if TYPE_CHECKING:
-    StageProfile = SimulatedStageProfile | SerialStageSettings
+    StageProfile = SimulatedStageProfile | MicroManagerStageProfile | SerialStageSettings
 else:  # each driver has settings of its own, checked by its own class
     StageProfile = Annotated[
         Union[
             Annotated[SimulatedStageProfile, Tag("simulated")],
+            Annotated[MicroManagerStageProfile, Tag("micromanager")],
             *(Annotated[driver.settings, Tag(driver.name)] for driver in DRIVERS.values()),
         ],
         Discriminator(
             _driver_of,
             custom_error_type="unknown_driver",
-            custom_error_message="driver must be one of: simulated, " + ", ".join(DRIVERS),
+            custom_error_message="driver must be one of: simulated, micromanager, " + ", ".join(DRIVERS),
         ),
     ]
 
@@ -113,8 +117,24 @@ class SimulatedCameraProfile(SimulatedCameraSettings):
     settings: CameraSettings = CameraSettings()
 
 
+if TYPE_CHECKING:
+    CameraProfile = SimulatedCameraProfile | RealCameraProfile
+else:
+    CameraProfile = Annotated[
+        Union[
+            Annotated[SimulatedCameraProfile, Tag("simulated")],
+            *(Annotated[section, Tag(name)] for name, section in SECTIONS.items()),
+        ],
+        Discriminator(
+            _driver_of,
+            custom_error_type="unknown_driver",
+            custom_error_message="driver must be one of: simulated, " + ", ".join(SECTIONS),
+        ),
+    ]
+
+
 class SampleProfile(_Section):
-    """What the simulated microscope looks at. ``parameters``: see :mod:`models.surfaces`."""
+    """What a simulated camera looks at. ``parameters``: see :mod:`models.surfaces`."""
 
     surface: str
     parameters: dict[str, float] = {}
@@ -135,8 +155,8 @@ class Profile(_Section):
     objective: str
     stage: StageProfile
     axis: AxisProfile = AxisProfile()
-    camera: SimulatedCameraProfile
-    sample: SampleProfile
+    camera: CameraProfile
+    sample: SampleProfile | None = None
     seed: int = 0
     time_scale: float = Field(default=1.0, gt=0)
 
@@ -144,6 +164,12 @@ class Profile(_Section):
     def _objective_is_there(self) -> Self:
         if self.objective not in [objective.name for objective in self.objectives]:
             raise ValueError(f"objective '{self.objective}' is not among the objectives")
+        return self
+
+    @model_validator(mode="after")
+    def _simulated_camera_has_a_sample(self) -> Self:
+        if self.camera.driver == "simulated" and self.sample is None:
+            raise ValueError("a simulated camera needs a section [sample] to look at")
         return self
 
     @property
@@ -262,21 +288,41 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     if not isinstance(profile, Profile):
         profile = load_profile(profile)
     clock = Clock() if profile.time_scale == 1.0 else FastClock(profile.time_scale)
-    simulated: SimulatedStage | None = None
-    stage: Stage
-    if isinstance(profile.stage, SimulatedStageSettings):
-        stage = simulated = SimulatedStage(profile.stage, clock)
-    else:
-        stage = open_stage(profile.stage)
+    stage = _open_stage(profile, clock)
     try:
         axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
+
+        def focus_um() -> float:
+            if isinstance(stage, SimulatedStage):  # where it really is, play and all
+                return profile.axis.sign * (stage.carriage_um() - profile.axis.origin_um)
+            return axis.position_um()
+
+        known = None
+        if isinstance(profile.camera, SimulatedCameraProfile):
+            camera, known = _simulated_camera(profile, profile.camera, focus_um, clock)
+        else:
+            camera = open_camera(profile.camera, focus_um, clock)
     except BaseException:
         stage.close()
         raise
+    return Microscope(profile, axis, camera, stage=stage, known_surface=known)
+
+
+def _open_stage(profile: Profile, clock: Clock) -> Stage:
+    if isinstance(profile.stage, SimulatedStageSettings):
+        return SimulatedStage(profile.stage, clock)
+    if isinstance(profile.stage, MicroManagerStageProfile):
+        return MicroManagerStage(profile.stage)
+    return open_stage(profile.stage)
+
+
+def _simulated_camera(
+    profile: Profile, sensor: SimulatedCameraProfile, focus_um: Callable[[], float], clock: Clock
+) -> tuple[Camera, Surface]:
+    """The camera, and the surface that it looks at."""
     sample = profile.sample
-    known = surface(
-        sample.surface, profile.camera.image_shape, profile.pixel_um, seed=profile.seed, **sample.parameters
-    )
+    assert sample is not None  # the profile was checked
+    known = surface(sample.surface, sensor.image_shape, profile.pixel_um, seed=profile.seed, **sample.parameters)
     renderer = FocusRenderer(
         known,
         profile.selected_objective.optics,
@@ -285,15 +331,9 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
         diffuse=sample.diffuse,
         breathing_per_um=sample.breathing_per_um,
     )
-
-    def focus_um() -> float:
-        if simulated is None:  # a real stage before a rendered sample: its latest known position
-            return axis.position_um()
-        return profile.axis.sign * (simulated.carriage_um() - profile.axis.origin_um)
-
-    camera = SimulatedCamera(renderer, focus_um, profile.camera, clock, profile.seed)
-    camera.apply(profile.camera.settings)
-    return Microscope(profile, axis, camera, stage=stage, known_surface=known)
+    camera = SimulatedCamera(renderer, focus_um, sensor, clock, profile.seed)
+    camera.apply(sensor.settings)
+    return camera, known
 
 
 def _changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.terminal import INTERRUPTED, complain, print_facts, print_json, print_table, progress_bar
 from hardware.camera import CameraSettings
-from hardware.profile import load_profile, open_microscope, profile_names
+from hardware.profile import Profile, SimulatedCameraProfile, load_profile, open_microscope, profile_names
 from hardware.sweep import SweepPlan, capture
 from models.capture_file import check_new
 from models.errors import Cancelled, InputError
@@ -88,7 +88,7 @@ def register(cli: typer.Typer) -> None:
                 _(item["title"]),
                 item["objective"],
                 f"{item['pixel_um']:g} µm",
-                f"{item['image_shape'][1]} × {item['image_shape'][0]}",
+                f"{item['image_shape'][1]} × {item['image_shape'][0]}" if item["image_shape"] else "",
             )
             for item in found
         ]
@@ -209,6 +209,15 @@ def _explain_interruption(path: Path) -> None:
     )
 
 
+def _image_shape(profile: Profile) -> list[int] | None:
+    """Rows and columns as far as the profile says; otherwise the camera tells when it is opened."""
+    camera = profile.camera
+    if isinstance(camera, SimulatedCameraProfile):
+        return list(camera.image_shape)
+    roi = camera.settings.roi if camera.settings is not None else None
+    return None if roi is None else [roi.height, roi.width]
+
+
 def _describe(name: str) -> dict[str, Any]:
     profile = load_profile(name)
     return {
@@ -219,6 +228,6 @@ def _describe(name: str) -> dict[str, Any]:
         "objective": profile.objective,
         "objectives": [objective.name for objective in profile.objectives],
         "pixel_um": profile.pixel_um,
-        "image_shape": list(profile.camera.image_shape),
+        "image_shape": _image_shape(profile),
         "simulated": profile.is_simulated,
     }
