@@ -41,6 +41,11 @@ _TITLES = (
     N_("Simulated: depth standard"),
     N_("Simulated: steel ball"),
     N_("GRBL focus drive"),
+    N_("USB video camera on a simulated stage"),
+    N_("Basler camera on a simulated stage"),
+    N_("GenICam camera on a simulated stage"),
+    N_("Micro-Manager"),
+    N_("Replay of a stack"),
 )
 
 
