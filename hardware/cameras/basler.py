@@ -49,7 +49,7 @@ class BaslerCamera:
         self._dropped = 0
         self._wanted = profile.settings
         self._camera = pylon.InstantCamera()
-        self._name = " ".join(["Basler", profile.serial]).strip()
+        self._name = _("Basler camera {serial}").format(serial=profile.serial).strip()
         self._next_block: int | None = None
         self.reconnect()
 

@@ -63,7 +63,7 @@ class GenicamCamera:
         self._wanted = profile.settings
         self._harvester: Any = None
         self._acquirer: Any = None
-        self._name = " ".join(["GenICam", profile.serial]).strip()
+        self._name = _("GenICam camera {serial}").format(serial=profile.serial).strip()
         self.reconnect()
 
     @property

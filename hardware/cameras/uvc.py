@@ -178,7 +178,14 @@ class UvcCamera:
 
     def _open(self) -> None:
         profile, system = self._profile, self._system
-        self._capture = capture = self._open_capture(profile.index, system.api)
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_SILENT
+        )  # what OpenCV would print is said below, to people
+        try:
+            self._capture = capture = self._open_capture(profile.index, system.api)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
         if not capture.isOpened():
             raise CameraDisconnected(
                 _("There is no camera {n}, or another program uses it. Check its cable.").format(n=profile.index)

@@ -1,13 +1,22 @@
 """A simulated camera: what the renderer shows, counted in electrons, with noise, and digitised."""
 
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from hardware.camera import CameraDisconnected, CameraIdentity, CameraRanges, CameraSettings, Picture, check_settings
+from hardware.camera import (
+    CameraDisconnected,
+    CameraError,
+    CameraIdentity,
+    CameraRanges,
+    CameraSettings,
+    Picture,
+    check_settings,
+)
 from hardware.clock import Clock
 from models.language import _
 from models.optics import FocusRenderer
@@ -31,14 +40,14 @@ class SimulatedCameraSettings(BaseModel):
 
 
 class SimulatedCamera:
-    """A :class:`hardware.camera.Camera` that looks at ``renderer`` while the focus stands at ``focus_um()``.
+    """A :class:`hardware.camera.TriggeredCamera` that looks at ``renderer`` while the focus stands at ``focus_um()``.
 
     ``focus_um`` is asked several times during the exposure; where the focus moved meanwhile the picture is
     the mean. ``fail_at(n)``: the n-th picture from now raises CameraDisconnected, and so do all after it.
     """
 
     name = "Simulated camera"
-    identity = CameraIdentity("simulated")
+    identity = CameraIdentity("simulated", model="Simulated camera")
     dropped_frames = 0
     ranges = CameraRanges(exposure_ms=(0.05, 2000.0), gain=(1.0, 16.0), bit_depths=(8, 12, 16))
 
@@ -58,6 +67,7 @@ class SimulatedCamera:
         self._settings = CameraSettings()
         self._born_s = self._clock.now()
         self._pictures_to_fault: int | None = None
+        self._pulses: SimpleQueue[tuple[float, float]] | None = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -89,9 +99,36 @@ class SimulatedCamera:
         self._clock.wait(left_s)
         return Picture(image, began_s)
 
+    def arm(self, frame_count: int) -> None:
+        self._check_connected()
+        self._pulses = SimpleQueue()
+
+    def trigger(self) -> None:
+        """A pulse on the trigger line, from any thread; without effect while the camera is not armed."""
+        pulses = self._pulses
+        if pulses is not None:
+            pulses.put((self._clock.now(), self._focus_um()))
+
+    def next_picture(self, timeout_s: float) -> Picture:
+        self._count_down()
+        if self._pulses is None:
+            raise CameraError(_("{camera} is not armed.").format(camera=self.name))
+        try:
+            began_s, focus_um = self._pulses.get(timeout=timeout_s)
+        except Empty:
+            raise CameraError(
+                _("{camera}: no trigger pulse within {seconds:g} s. Is the trigger line connected?").format(
+                    camera=self.name, seconds=timeout_s
+                )
+            ) from None
+        image = self._digitise(self._mean_image([focus_um], began_s), self._settings)
+        return Picture(image, began_s)
+
+    def disarm(self) -> None:
+        self._pulses = None
+
     def reconnect(self) -> None:
-        if self._pictures_to_fault == 0:
-            raise self._lost()
+        self._check_connected()
 
     def close(self) -> None:
         self._pictures_to_fault = 0
@@ -101,13 +138,13 @@ class SimulatedCamera:
         self._pictures_to_fault = picture
 
     def _count_down(self) -> None:
-        if self._pictures_to_fault == 0:
-            raise self._lost()
+        self._check_connected()
         if self._pictures_to_fault is not None:
             self._pictures_to_fault -= 1
 
-    def _lost(self) -> CameraDisconnected:
-        return CameraDisconnected(_("{camera} does not answer. Check its cable.").format(camera=self.name))
+    def _check_connected(self) -> None:
+        if self._pictures_to_fault == 0:
+            raise CameraDisconnected(_("{camera} does not answer. Check its cable.").format(camera=self.name))
 
     def _mean_image(self, seen_um: list[float], time_s: float) -> NDArray[np.float32]:
         minutes = (time_s - self._born_s) / 60.0
