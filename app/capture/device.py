@@ -75,9 +75,12 @@ def auto_exposure(camera: Camera) -> None:
 
 
 def apply_what_fits(microscope: Microscope, settings: CameraSettings) -> None:
-    """Remembered settings from another camera may be out of range: then the camera keeps its own."""
+    """Remembered settings from another camera may be out of range: then the camera keeps its own.
+
+    The region of the sensor is not remembered: it is the profile's.
+    """
     try:
-        microscope.camera.apply(settings)
+        microscope.camera.apply(settings.model_copy(update={"roi": microscope.camera.settings.roi}))
     except CameraError as error:
         log.info("The remembered camera settings do not fit: %s", error)
 
