@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hardware.line import SerialLine
 from hardware.stage import StageError, StageNoReply
-from hardware.stages import asi, grbl, marlin, sangaboard, zaber
+from hardware.stages import asi, grbl, marlin, pi_gcs2, prior, sangaboard, zaber
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
@@ -14,6 +14,8 @@ DRIVERS: dict[str, StageDriver] = {
     for driver in (
         grbl.DRIVER,
         zaber.DRIVER,
+        pi_gcs2.DRIVER,
+        prior.DRIVER,
         asi.DRIVER,
         marlin.DRIVER,
         sangaboard.DRIVER,
