@@ -11,7 +11,7 @@ import re
 import time
 
 from hardware.line import LineFormat, SerialLine
-from hardware.stage import StageError, StageLimitError, StageNoReply, StageStopped
+from hardware.stage import ScanLeader, ScanRequest, StageError, StageLimitError, StageNoReply, StageStopped
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import N_, _
 
@@ -21,6 +21,9 @@ HOMING_LIMIT_S = 180.0
 OFF_TARGET_UM = 5.0
 """A move that ends further than this from its target, and was not stopped, has a reason to be found out."""
 TTL_UNITS_PER_UM = 10.0
+PAUSE_LIMIT_S = 10.0
+"""Between two pulses of a triggered stack."""
+RETURN_BEGINS_S = 0.05
 UPPER_SWITCH, LOWER_SWITCH, AXIS_ENABLED = 0x40, 0x80, 0x02
 
 ERRORS = {
@@ -102,6 +105,7 @@ class AsiStage(SerialStage):
 
     title = "ASI"
     can_home = True
+    scan_leader: ScanLeader = "camera"
 
     def __init__(self, settings: SerialStageSettings, line: SerialLine) -> None:
         self._axis = settings.axis.upper()
@@ -148,8 +152,7 @@ class AsiStage(SerialStage):
                     stage=self.name
                 )
             )
-        if self._armed is not None:
-            self.disarm_ttl_stack()
+        self.end_scan()
         self._set_modes()
 
     def _read_limits(self) -> None:
@@ -273,27 +276,23 @@ class AsiStage(SerialStage):
     def _heard(self, line: str) -> None:
         self._lose_reference(_("{stage} was reset.").format(stage=self.name))
 
-    # -- a stack stepped by the camera
+    # -- a stack stepped by the camera, see hardware.stage.HardwareScan
 
-    def arm_ttl_stack(self, step_um: float, frames: int, *, pause_limit_s: float = 10.0) -> tuple[float, ...]:
-        """Let pulses at the trigger input step the stage; returns where it will stand after each pulse, in um.
+    def begin_scan(self, request: ScanRequest) -> tuple[float, ...]:
+        """Let pulses at the trigger input step the stage; the step is as fine as the controller can resolve it.
 
-        The stack lies around where the stage stands now. The first pulse moves to its beginning, each further one
-        by ``step_um`` (negative: downwards), as far as the controller can resolve it. ``pause_limit_s`` after the
-        last pulse the stage returns. Nothing moves before the first pulse. Moves are refused until
-        :meth:`disarm_ttl_stack` or STOP. Raises StageError (no trigger firmware, too many frames), StageLimitError.
+        Where no pulse comes for ``PAUSE_LIMIT_S`` the stage returns to the middle. Moves are refused meanwhile.
         """
-        if frames < 2 or not math.isfinite(step_um) or round(step_um * TTL_UNITS_PER_UM) == 0:
+        frames, step = request.frame_count, request.step_um * TTL_UNITS_PER_UM
+        if frames < 2 or not math.isfinite(step) or round(step) == 0:
             raise StageError(_("A triggered stack needs two frames and steps of 0.1 µm or more."))
         if self.is_moving():
             raise StageError(_("{stage} is still moving.").format(stage=self.name))
         middle_um = self.position_um()
-        for position_um in _stack_um(middle_um, step_um, frames):
+        for position_um in _stack_um(middle_um, request.step_um, frames):
             self._check(position_um)
         card = self._trigger_card()
-        self._command(
-            f"{card}ZS X={round(step_um * TTL_UNITS_PER_UM)} Y={frames} Z=0 F={round(min(pause_limit_s, 32.0) * 1000)}"
-        )
+        self._command(f"{card}ZS X={round(step)} Y={frames} Z=0 F={round(1000 * PAUSE_LIMIT_S)}")
         taken = self._values(f"{card}ZS X? Y?")
         if taken.get("Y") != frames or not taken.get("X"):
             raise StageError(
@@ -308,10 +307,17 @@ class AsiStage(SerialStage):
         self._command(f"{card}TTL X=4")
         return positions_um
 
-    def disarm_ttl_stack(self) -> None:
-        """Pulses move nothing any more. Raises StageError."""
-        card = self._trigger_card() if self._armed is None else self._armed
+    def end_scan(self) -> None:
+        """Pulses move nothing any more, and no pause is still running that would end with a move by itself."""
+        card = self._armed
+        if card is None:
+            return
         self._command(f"{card}TTL X=0")
+        self._command(f"{card}ZS F=1")
+        time.sleep(RETURN_BEGINS_S)
+        end_s = time.monotonic() + PAUSE_LIMIT_S
+        while self._is_busy() and time.monotonic() < end_s:
+            time.sleep(RETURN_BEGINS_S)
         self._armed = None
 
     def _trigger_card(self) -> str:

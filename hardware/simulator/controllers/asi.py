@@ -3,7 +3,8 @@
 Kept here as the real ones do it: a missing number counts as nought; HALT in motion is answered by ``:N-21``; moves
 beyond the firmware limits end at the limit; speeds out of range are clamped without a word; the built-in backlash
 routine overshoots downwards; the coordinates begin wherever the controller is switched on; the limits keep their
-place when the zero is moved. The MS-2000 starts silently, the Tiger with a banner.
+place when the zero is moved; a triggered stack returns to its middle after a pause, also when the trigger was switched
+off meanwhile. The MS-2000 starts silently, the Tiger with a banner.
 """
 
 import re
@@ -230,6 +231,7 @@ class AsiEmulator(Emulator):
     def _on_halt(self, _rest: str) -> None:
         was_moving = self._is_busy
         self._legs.clear()
+        self._slice = None
         self.motor.halt()
         self.send(":N-21" if was_moving else ":A")
 
@@ -260,7 +262,6 @@ class AsiEmulator(Emulator):
         grain = 10.0 * self.encoder_um
         if name == "TTL":
             self.trigger_mode = int(state["X"])
-            self._slice = None
         elif grain:
             self.stack["X"] = round(self.stack["X"] / grain) * grain
         self.stack["Y"] = min(self.stack["Y"], self.most_frames)
