@@ -442,7 +442,7 @@ def test_a_triggered_stack_through_the_focus_axis():
             assert heights_um == pytest.approx((32.5, 37.5, 42.5, 47.5))
             for z_um in heights_um:
                 emulator.pulse()
-                assert axis.wait_at(z_um) == pytest.approx(z_um, abs=0.3)
+                assert axis.wait_at(z_um, 0.3) == pytest.approx(z_um, abs=0.3)
             emulator.pulse()  # the last picture's
         assert axis.move_to(0.0) == pytest.approx(0.0, abs=0.2)
         assert emulator.motor.position_um == pytest.approx(0.0, abs=0.2)
