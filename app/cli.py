@@ -72,7 +72,7 @@ def _choose_language(words: list[str]) -> list[str]:
 
 def _build() -> typer.Typer:
     """All commands, with help in the language in use."""
-    from app.commands import benchmark, calibrate, capture, evaluate, info, reconstruct, scenes, train
+    from app.commands import benchmark, calibrate, capture, devices, evaluate, info, reconstruct, scenes, train
 
     cli = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=False)
 
@@ -96,7 +96,7 @@ def _build() -> typer.Typer:
             print(f"reliefscope {software_version()}")
             raise typer.Exit
 
-    for group in (capture, reconstruct, evaluate, info, scenes, train, calibrate, benchmark):
+    for group in (capture, devices, reconstruct, evaluate, info, scenes, train, calibrate, benchmark):
         group.register(cli)
     return cli
 

@@ -31,6 +31,16 @@ def profiles_folder() -> Path:
     return home() / "profiles"
 
 
+def own_profiles() -> dict[str, Path]:
+    """The user's own descriptions of microscopes, by name."""
+    return {path.stem: path for path in sorted(profiles_folder().glob("*.toml"))}
+
+
+def profile_called(name: str) -> str:
+    """The file of the user's own profile of this name; anything else stays as it is."""
+    return str(own_profiles().get(name, name))
+
+
 def log_folder() -> Path:
     """Where the log files are."""
     moved = _moved_home()

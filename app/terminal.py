@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import typer
@@ -32,6 +35,25 @@ def ended_by_ctrl_c() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextlib.contextmanager
+def cancelled_by_ctrl_c() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that the work ends in good order; a second Ctrl-C ends at once."""
+    cancel = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        cancel.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield cancel
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
 def print_json(document: Any) -> None:
     """Exactly one JSON document on stdout."""
     print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False, default=str), flush=True)
@@ -50,8 +72,8 @@ def print_facts(facts: Mapping[str, str]) -> None:
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table with one line of headings."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)  # names are copied from the first one
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)

@@ -63,23 +63,25 @@ def serial_ports() -> tuple[SerialPort, ...]:
 
 
 def search(
-    more_ports: Iterable[str] = (),
+    ports: Iterable[str] | None = None,
     *,
     drivers: Sequence[StageDriver] | None = None,
-    cameras: Callable[[], CamerasFound] = list_cameras,
+    cameras: Callable[[], CamerasFound] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cancel: threading.Event | None = None,
 ) -> Found:
-    """Ask on every port, and on ``more_ports`` that the system does not list, who is there; look for cameras.
+    """Ask on these ports, None: on all that the system lists, who is there; look for cameras.
 
     ``progress`` counts questions and is called from several threads, never from two at once. Raises Cancelled.
     """
     cancel = cancel or threading.Event()
     kinds = tuple(DRIVERS.values()) if drivers is None else tuple(drivers)
-    ports = [port for port in serial_ports() if not any(word in port.name.lower() for word in _NEVER_ASKED)]
-    known = {port.name for port in ports}
-    ports += [SerialPort(name) for name in dict.fromkeys(more_ports) if name and name not in known]
-    count = _Count(len(ports) * len(kinds) + 1, progress)
+    known = {port.name: port for port in serial_ports()}
+    if ports is None:
+        asked = [port for port in known.values() if not any(word in port.name.lower() for word in _NEVER_ASKED)]
+    else:
+        asked = [known.get(name, SerialPort(name)) for name in dict.fromkeys(ports)]
+    count = _Count(len(asked) * len(kinds) + 1, progress)
 
     def ask(port: SerialPort) -> PortAnswer:
         for number, driver in enumerate(kinds):
@@ -96,8 +98,8 @@ def search(
         return PortAnswer(port)
 
     with ThreadPoolExecutor(PORTS_AT_ONCE, thread_name_prefix="search") as threads:
-        answers = threads.map(ask, ports)
-        seen = cameras()
+        answers = threads.map(ask, asked)
+        seen = (cameras or list_cameras)()
         count.add(1)
         found = Found(tuple(answers), seen)
     if cancel.is_set():

@@ -1,20 +1,17 @@
-"""``capture``, ``recover`` and ``devices``: everything that works with a microscope."""
+"""``capture`` and ``recover``."""
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from app.terminal import INTERRUPTED, complain, print_facts, print_json, print_table, progress_bar
+from app.settings import profile_called
+from app.terminal import INTERRUPTED, cancelled_by_ctrl_c, complain, print_facts, print_json, progress_bar
 from hardware.camera import CameraSettings
-from hardware.profile import Profile, SimulatedCameraProfile, load_profile, open_microscope, profile_names
+from hardware.motion import FocusAxis
+from hardware.profile import Profile, load_profile, open_microscope
 from hardware.sweep import SweepPlan, capture
 from models.capture_file import check_new
 from models.errors import Cancelled, InputError
@@ -35,6 +32,21 @@ def register(cli: typer.Typer) -> None:
         profile: Annotated[
             str, typer.Option("--profile", metavar="NAME", help=_("A profile listed by 'devices', or a .toml file."))
         ] = "simulated",
+        port: Annotated[
+            str | None, typer.Option("--port", metavar="PORT", help=_("The stage's port, instead of the profile's."))
+        ] = None,
+        home: Annotated[
+            bool,
+            typer.Option(
+                "--home", help=_("First drive the stage to its reference. It may go through its whole travel.")
+            ),
+        ] = False,
+        trust_position: Annotated[
+            bool,
+            typer.Option(
+                "--trust-position", help=_("Take the position that the stage tells as right, for one not homed.")
+            ),
+        ] = False,
         step_um: Annotated[
             float | None,
             typer.Option("--step-um", metavar="UM", help=_("Distance of the planes; reduced to divide the range.")),
@@ -56,7 +68,18 @@ def register(cli: typer.Typer) -> None:
             raise InputError(_("A capture is an .h5 file; '{name}' is not.").format(name=out.name))
         plan = _plan(top_um, bottom_um, step_um, frames, descending=not ascending)
         changes = {"exposure_ms": exposure_ms, "gain": gain, "bit_depth": bit_depth}
-        _capture(profile, plan, out, {name: value for name, value in changes.items() if value is not None}, as_json)
+        if home and trust_position:
+            raise InputError(_("Give either --home or --trust-position."))
+        described = load_profile(profile_called(profile))
+        if port is not None:
+            if described.stage.driver == "simulated":
+                raise InputError(
+                    _("The stage of the profile {name} is simulated and has no port.").format(name=profile)
+                )
+            described = described.changed(stage={"port": port})
+        wanted = {name: value for name, value in changes.items() if value is not None}
+        reference = "home" if home else "trust" if trust_position else ""
+        _capture(described, plan, out, wanted, reference, as_json)
 
     @cli.command("recover", help=_("Make an interrupted capture a regular, shorter stack."))
     def recover_command(
@@ -74,25 +97,6 @@ def register(cli: typer.Typer) -> None:
                     file=path, n=len(stack), planned=planned
                 )
             )
-
-    @cli.command("devices", help=_("List the microscopes that can be used."))
-    def devices_command(as_json: Json = False) -> None:
-        found = [_describe(name) for name in profile_names()]
-        if as_json:
-            print_json({"profiles": found})
-            return
-        headings = (_("profile"), _("microscope"), _("objective"), _("pixel"), _("image"))
-        rows = [
-            (
-                item["name"],
-                _(item["title"]),
-                item["objective"],
-                f"{item['pixel_um']:g} µm",
-                f"{item['image_shape'][1]} × {item['image_shape'][0]}" if item["image_shape"] else "",
-            )
-            for item in found
-        ]
-        print_table(headings, rows)
 
 
 def _plan(top_um: float, bottom_um: float, step_um: float | None, frames: int | None, *, descending: bool) -> SweepPlan:
@@ -116,14 +120,16 @@ def _settings(present: CameraSettings, changes: dict[str, Any]) -> CameraSetting
         ) from None
 
 
-def _capture(profile_name: str, plan: SweepPlan, out: Path, changes: dict[str, Any], as_json: bool) -> None:
-    profile = load_profile(profile_name)
+def _capture(
+    profile: Profile, plan: SweepPlan, out: Path, changes: dict[str, Any], reference: str, as_json: bool
+) -> None:
     with open_microscope(profile) as microscope:
         axis, camera = microscope.axis, microscope.camera
         camera.apply(_settings(camera.settings, changes))
         axis.check(plan.top_um)
         axis.check(plan.bottom_um)
         check_new(out)
+        _take_reference(axis, reference)
         estimate = plan.estimate(axis.speed_um_s, camera, axis=axis)
         if not as_json:
             size_mb = estimate.bytes / 1e6
@@ -140,7 +146,7 @@ def _capture(profile_name: str, plan: SweepPlan, out: Path, changes: dict[str, A
                 complain(plan.note)
         began_s = time.monotonic()
         try:
-            with _cancelled_by_ctrl_c() as cancel, progress_bar(_("Capturing")) as report:
+            with cancelled_by_ctrl_c() as cancel, progress_bar(_("Capturing")) as report:
                 capture(
                     axis,
                     camera,
@@ -178,23 +184,23 @@ def _capture(profile_name: str, plan: SweepPlan, out: Path, changes: dict[str, A
         )
 
 
-@contextlib.contextmanager
-def _cancelled_by_ctrl_c() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that a capture ends between two frames; a second Ctrl-C ends at once."""
-    cancel = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        cancel.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield cancel
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
+def _take_reference(axis: FocusAxis, reference: str) -> None:
+    """Home, trust the position, or neither: a stage that does not know where it is refuses every move."""
+    if reference == "home":
+        complain(_("{stage} is homing. Ctrl-C halts it.").format(stage=axis.name))
+        try:
+            axis.home()
+        except KeyboardInterrupt:
+            axis.stop()
+            raise
+    elif reference == "trust":
+        axis.confirm_position()
+    elif not axis.is_referenced:
+        raise InputError(
+            _("{faults} On the command line: --home drives to the reference, --trust-position confirms.").format(
+                faults=" ".join(axis.faults())
+            )
+        )
 
 
 def _explain_interruption(path: Path) -> None:
@@ -207,27 +213,3 @@ def _explain_interruption(path: Path) -> None:
             n=written, planned=planned, file=path
         )
     )
-
-
-def _image_shape(profile: Profile) -> list[int] | None:
-    """Rows and columns as far as the profile says; otherwise the camera tells when it is opened."""
-    camera = profile.camera
-    if isinstance(camera, SimulatedCameraProfile):
-        return list(camera.image_shape)
-    roi = camera.settings.roi if camera.settings is not None else None
-    return None if roi is None else [roi.height, roi.width]
-
-
-def _describe(name: str) -> dict[str, Any]:
-    profile = load_profile(name)
-    return {
-        "name": name,
-        "title": profile.title,
-        "stage": profile.stage.driver,
-        "camera": profile.camera.driver,
-        "objective": profile.objective,
-        "objectives": [objective.name for objective in profile.objectives],
-        "pixel_um": profile.pixel_um,
-        "image_shape": _image_shape(profile),
-        "simulated": profile.is_simulated,
-    }

@@ -10,7 +10,6 @@ import pytest
 
 from app import demo
 from app.cli import main
-from hardware.profile import profile_names
 from models.storage import frames_written, is_complete, open_stack
 
 RANGE = ["--top-um", "5", "--bottom-um", "-15"]
@@ -103,16 +102,6 @@ def test_ctrl_c_keeps_the_frames_and_says_how_to_go_on(tmp_path):
     assert main(["recover", str(out)]) == 0
     assert main(["recover", str(out)]) == 2, "there is nothing left to recover"
     assert len(open_stack(out)) == written
-
-
-def test_lists_the_microscopes(capsys):
-    assert main(["devices"]) == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in profile_names())
-    assert main(["devices", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)["profiles"]
-    assert [item["name"] for item in listed] == profile_names()
-    assert {item["name"]: item["simulated"] for item in listed}["simulated"] is True
 
 
 def test_the_headless_demo_leaves_a_stack_and_a_picture(profile, tmp_path, monkeypatch, capsys):

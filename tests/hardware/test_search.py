@@ -73,14 +73,14 @@ def test_a_port_that_is_not_there_is_told(tmp_path):
 def test_a_port_named_twice_is_asked_once(monkeypatch):
     with GrblEmulator() as controller:
         monkeypatch.setattr(module, "serial_ports", lambda: (SerialPort(controller.port, "Arduino", "A1"),))
-        (answer,) = look(controller.port, controller.port, "").ports
+        (answer,) = look(controller.port, controller.port).ports
     assert answer.port == SerialPort(controller.port, "Arduino", "A1")
     assert answer.stage is not None
 
 
 def test_ports_that_belong_to_the_system_are_left_alone(monkeypatch):
     monkeypatch.setattr(module, "serial_ports", lambda: (SerialPort("/dev/cu.Bluetooth-Incoming-Port"),))
-    assert look().ports == ()
+    assert search(drivers=[GRBL], cameras=cameras).ports == ()
 
 
 def test_progress_counts_to_its_end(tmp_path):
