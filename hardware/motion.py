@@ -5,18 +5,33 @@ checked on the whole path -> driver -> settling -> measured position. STOP passe
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hardware.clock import Clock
-from hardware.stage import Stage, StageError, StageLimitError, StageStopped
-from models.errors import Cancelled
+from hardware.stage import HardwareScan, ScanRequest, Stage, StageError, StageLimitError, StageStopped
+from models.errors import Cancelled, ReliefscopeError
 from models.language import _
 
 POLL_S = 0.005
 ROUNDING_UM = 1e-6
 """Differences of this size come from floating-point arithmetic, not from anybody's wish."""
+RECONNECT_SLICE_S = 0.2
+"""While the cable is out, STOP and Cancel are looked for this often."""
+
+Settling = Literal["time", "position", "image"]
+
+
+@dataclass(frozen=True)
+class Travel:
+    """What a series of moves will take, run-ups and settling included; nothing was moved to find out."""
+
+    way_um: float
+    seconds: float
+    lowest_um: float
+    highest_um: float
 
 
 class FocusAxis:
@@ -25,9 +40,12 @@ class FocusAxis:
     ``soft_limits_um``: (lowest, highest) z that may ever be reached, None: the travel of the stage.
     ``backlash_um``: play to take out; every move ends in the direction ``approach`` (-1: downwards, so that
     the run-up leads away from the sample; +1: upwards) after at least this distance in that direction.
-    ``settle_ms``: rest after the controller reports the end of a move. ``tolerance_um``: a stage that stands
-    further than this from its target is at fault. ``stall_s``: so long without progress is a fault too.
-    ``speed_um_s`` only serves estimates of time; None: the speed that the stage is set to.
+    ``settle``: when a move is over. "time": ``settle_ms`` after the controller reports its end; "position": when the
+    measured position has stayed within ``settle_window_um`` of the target for ``settle_ms``; "image": like time, and
+    then the sweep waits for a steady picture. Beyond ``settle_limit_s`` a position that does not come to rest is a
+    fault. ``tolerance_um``: a stage that stands further than this from its target is at fault. ``stall_s``: so long
+    without progress is a fault too. ``hardware_timed``: controller and camera are wired to each other, sweeps may use
+    it. ``speed_um_s`` only serves estimates of time; None: the speed that the stage is set to.
 
     One thread at a time may move; a second one gets StageError at once. :meth:`stop` may be called from any
     thread and waits for nothing.
@@ -42,22 +60,30 @@ class FocusAxis:
         soft_limits_um: tuple[float, float] | None = None,
         backlash_um: float = 0.0,
         approach: Literal[1, -1] = -1,
+        settle: Settling = "time",
         settle_ms: float = 0.0,
+        settle_window_um: float = 0.1,
+        settle_limit_s: float = 2.0,
         speed_um_s: float | None = None,
         tolerance_um: float = 1.0,
         stall_s: float = 2.0,
+        hardware_timed: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.backlash_um = backlash_um
+        self.settle: Settling = settle
         self.settle_ms = settle_ms
+        self.settle_limit_s = settle_limit_s
+        self.hardware_timed = hardware_timed
         self.speed_um_s = stage.speed_um_s if speed_um_s is None else speed_um_s
         self.approach = approach
         self.clock = clock or Clock()
         self._stage = stage
         self._sign = sign
         self._origin_um = origin_um
-        self._tolerance_um = tolerance_um
-        self._stall_s = stall_s
+        self._settle_window_um = settle_window_um
+        self.tolerance_um = tolerance_um
+        self.stall_s = stall_s
         self._stopped = threading.Event()
         self._stops = self._stops_before_move = 0
         self._moving = threading.Lock()
@@ -142,16 +168,11 @@ class FocusAxis:
                 self._stops_before_move = self._stops
                 self._refuse_if_stopped()
                 self._refuse_if_cancelled(cancel)
-                for waypoint_um in self._waypoints_um(z_um):
+                for waypoint_um in self._waypoints_um(self._read(), z_um, self._run_up_done):
                     self._travel(waypoint_um, cancel)
-                self._pause(self.settle_ms / 1000.0, cancel)
-                measured_um = self._read()
-        if abs(measured_um - z_um) > self._tolerance_um:
-            raise StageError(
-                _("{stage} stands at {measured:.2f} µm instead of {target:.2f} µm. Is something in its way?").format(
-                    stage=self.name, measured=measured_um, target=z_um
-                )
-            )
+                measured_um = self._settled_um(z_um, cancel)
+        if abs(measured_um - z_um) > self.tolerance_um:
+            raise self._missed(measured_um, z_um)
         return measured_um
 
     def move_by(self, dz_um: float, cancel: threading.Event | None = None) -> float:
@@ -197,20 +218,104 @@ class FocusAxis:
         finally:
             self._stage.close()
 
-    def travel_s(self, distance_um: float) -> float:
-        """Estimated time for one step of a sweep: the way, the run-up where the step goes against it, settling."""
-        way_um = abs(distance_um)
-        if distance_um * self.approach < 0:
-            way_um += 2 * self.backlash_um
-        return way_um / self.speed_um_s + self.settle_ms / 1000.0
+    def reconnect(self, timeout_s: float, cancel: threading.Event | None = None) -> float:
+        """Wait until a stage that was cut off answers again, return the measured z. Nothing moves.
+
+        Whether z still means anything, :attr:`is_referenced` tells. Raises StageError when the time is over,
+        StageStopped, Cancelled.
+        """
+        with self._moving_alone():
+            self._run_up_done = False
+            stops, end_s = self._stops, self.clock.now() + timeout_s
+            while True:
+                if self._stopped.is_set() or self._stops != stops:
+                    raise self._stopped_error()
+                self._refuse_if_cancelled(cancel)
+                try:
+                    with self._line:
+                        self._stage.reconnect(RECONNECT_SLICE_S)
+                    return self._read()
+                except StageError:
+                    if self.clock.now() >= end_s:
+                        raise
+                self.clock.wait(POLL_S, self._stopped)
+
+    def dry_run(self, z_um: Iterable[float]) -> Travel:
+        """The way to these heights, one after the other from the latest known z, within the limits or not."""
+        here_um = lowest_um = highest_um = self._last_z_um
+        way_um, moves, run_up_done = 0.0, 0, False
+        for target_um in z_um:
+            for waypoint_um in self._waypoints_um(here_um, target_um, run_up_done):
+                way_um += abs(waypoint_um - here_um)
+                here_um = waypoint_um
+                lowest_um, highest_um = min(lowest_um, here_um), max(highest_um, here_um)
+            moves, run_up_done = moves + 1, True
+        return Travel(way_um, way_um / self.speed_um_s + moves * self.settle_ms / 1000.0, lowest_um, highest_um)
+
+    @property
+    def scan(self) -> HardwareScan | None:
+        """The stage's own timing of stacks, where it has one and the profile says that it is wired to the camera."""
+        return self._stage if self.hardware_timed and isinstance(self._stage, HardwareScan) else None
+
+    @contextmanager
+    def scanning(self, request: ScanRequest) -> Iterator[tuple[float, ...]]:
+        """Hand the stage to its controller for a stack around or from where it stands; gives the z of every frame.
+
+        ``request``: with the step in z, upwards positive. Whatever ends the block early halts the stage. Raises
+        StageError, also where the stage has no such thing, StageLimitError.
+        """
+        scan = self.scan
+        if scan is None:
+            raise StageError(_("{stage} cannot time a stack by itself.").format(stage=self.name))
+        begin_um, length_um = self.position_um(), (request.frame_count - 1) * request.step_um
+        if scan.scan_leader == "camera":
+            begin_um -= length_um / 2
+        for z_um in (begin_um, begin_um + length_um):
+            self.check(z_um)
+        others_move = scan.scan_leader != "moves"
+        with self._moving_alone() if others_move else nullcontext(), self._halted_on_error():
+            self._stops_before_move = self._stops
+            self._refuse_if_stopped()
+            try:
+                with self._line:
+                    heights = scan.begin_scan(replace(request, step_um=self._sign * request.step_um))
+                yield tuple(self._z_um(height) for height in heights)
+                self._refuse_if_stopped()
+            except BaseException:
+                with suppress(StageError), self._line:  # the error on its way says more
+                    scan.end_scan()
+                raise
+            with self._line:
+                scan.end_scan()
+            self._run_up_done = self._run_up_done and not others_move
+
+    def wait_at(self, z_um: float, within_um: float, cancel: threading.Event | None = None) -> float:
+        """Wait until a stage that something else moves has come so near to ``z_um`` and settled; the measured z.
+
+        Raises StageError where it does not come there, StageStopped, Cancelled.
+        """
+        progress_s, progress_um = self.clock.now(), self._last_z_um
+        while True:
+            self._refuse_if_stopped()
+            self._refuse_if_cancelled(cancel)
+            with self._line:
+                moving = self._stage.is_moving()
+            here_um = self._read()
+            if not moving and abs(here_um - z_um) <= within_um:
+                return self._settled_um(z_um, cancel)
+            if abs(here_um - progress_um) > ROUNDING_UM:
+                progress_s, progress_um = self.clock.now(), here_um
+            elif self.clock.now() - progress_s > self.stall_s:
+                raise self._missed(here_um, z_um)
+            self.clock.wait(POLL_S, self._stopped)
 
     def _z_um(self, position_um: float) -> float:
         return self._sign * (position_um - self._origin_um)
 
-    def _waypoints_um(self, z_um: float) -> list[float]:
+    def _waypoints_um(self, here_um: float, z_um: float, run_up_done: bool) -> list[float]:
         """The target, after a run-up unless the way there already takes the play out."""
-        ahead_um = (z_um - self._read()) * self.approach
-        needed_um = 0.0 if self._run_up_done else self.backlash_um
+        ahead_um = (z_um - here_um) * self.approach
+        needed_um = 0.0 if run_up_done else self.backlash_um
         if ahead_um >= needed_um - ROUNDING_UM:
             return [z_um]
         return [z_um - self.approach * self.backlash_um, z_um]
@@ -234,7 +339,8 @@ class FocusAxis:
             with suppress(StageError):  # a stage that does not answer: the error on its way says so
                 self._stage.stop()
                 self._read()
-            if isinstance(error, StageError) and self._stops != self._stops_before_move:
+            failed = isinstance(error, ReliefscopeError) and not isinstance(error, Cancelled)
+            if failed and self._stops != self._stops_before_move:
                 raise self._stopped_error() from error  # whatever else STOP brought about
             raise
 
@@ -260,7 +366,7 @@ class FocusAxis:
                 break
             if abs(here_um - progress_um) > ROUNDING_UM:
                 progress_s, progress_um = self.clock.now(), here_um
-            elif self.clock.now() - progress_s > self._stall_s:
+            elif self.clock.now() - progress_s > self.stall_s:
                 raise StageError(
                     _("{stage} is blocked at {z:.2f} µm and was switched off. Is something in its way?").format(
                         stage=self.name, z=here_um
@@ -269,6 +375,34 @@ class FocusAxis:
             self.clock.wait(POLL_S, self._stopped)
         if direction * self.approach > 0 and abs(direction) >= self.backlash_um - ROUNDING_UM:
             self._run_up_done = True
+
+    def _settled_um(self, z_um: float, cancel: threading.Event | None) -> float:
+        """Wait as ``settle`` says; the measured z."""
+        if self.settle != "position":
+            self._pause(self.settle_ms / 1000.0, cancel)
+            return self._read()
+        begin_s = inside_s = self.clock.now()
+        while True:
+            here_um, now_s = self._read(), self.clock.now()
+            if abs(here_um - z_um) > self._settle_window_um:
+                inside_s = now_s
+            elif now_s - inside_s >= self.settle_ms / 1000.0:
+                return here_um
+            if now_s - begin_s > self.settle_limit_s:
+                raise StageError(
+                    _(
+                        "{stage} does not come to rest within {window:g} µm of {target:.2f} µm; it is at {z:.2f} µm. "
+                        "Keep the table still, or widen settle_window_um in the profile."
+                    ).format(stage=self.name, window=self._settle_window_um, target=z_um, z=here_um)
+                )
+            self._pause(POLL_S, cancel)
+
+    def _missed(self, measured_um: float, z_um: float) -> StageError:
+        return StageError(
+            _("{stage} stands at {measured:.2f} µm instead of {target:.2f} µm. Is something in its way?").format(
+                stage=self.name, measured=measured_um, target=z_um
+            )
+        )
 
     def _pause(self, seconds: float, cancel: threading.Event | None) -> None:
         """Rest, in slices short enough that Cancel is felt at once; STOP ends a slice by itself."""

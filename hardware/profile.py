@@ -1,7 +1,9 @@
 """A microscope described in one TOML file, and how to open it."""
 
+import os
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -10,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from hardware.camera import Camera, CameraSettings
+from hardware.camera import Camera, CameraError, CameraSettings
 from hardware.cameras import open_camera
 from hardware.cameras.settings import SECTIONS, RealCameraProfile
 from hardware.clock import Clock, FastClock
-from hardware.motion import FocusAxis
+from hardware.instance_lock import DeviceLock
+from hardware.motion import FocusAxis, Settling
 from hardware.simulator.camera import SimulatedCamera, SimulatedCameraSettings
 from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
-from hardware.stage import Stage
+from hardware.stage import Stage, StagePortBusy
 from hardware.stages.driver import SerialStageSettings
 from hardware.stages.micromanager import MicroManagerStage, MicroManagerStageProfile
 from hardware.stages.registry import DRIVERS, open_stage
@@ -30,6 +33,8 @@ from models.surfaces import Surface, surface
 from models.validation import first_problem, merged
 
 PROFILE_FOLDER = "profiles"
+_LOCKED_CAMERAS = ("uvc", "basler", "genicam")
+"""Of the others the serial number is no device: a file, a label in a configuration."""
 Pixels = Annotated[int, Field(ge=8, le=16384)]
 
 # Titles stand in the TOML files; here they are for the translators. The window shows _(profile.title).
@@ -84,10 +89,14 @@ class AxisProfile(_Section):
     soft_limits_um: tuple[float, float] | None = None
     backlash_um: float = Field(default=0.0, ge=0)
     approach: Literal[1, -1] = -1
+    settle: Settling = "time"
     settle_ms: float = Field(default=0.0, ge=0)
+    settle_window_um: float = Field(default=0.1, gt=0)
+    settle_limit_s: float = Field(default=2.0, gt=0)
     speed_um_s: float | None = Field(default=None, gt=0)
     tolerance_um: float = Field(default=1.0, gt=0)
     stall_s: float = Field(default=2.0, gt=0)
+    hardware_timed: bool = False
 
 
 class SimulatedStageProfile(SimulatedStageSettings):
@@ -213,12 +222,14 @@ class Microscope:
         *,
         stage: Stage,
         known_surface: Surface | None = None,
+        locks: ExitStack | None = None,
     ) -> None:
         self.profile = profile
         self.axis = axis
         self.camera = camera
         self.stage = stage
         self.known_surface = known_surface
+        self._locks = locks or ExitStack()
 
     @property
     def optics(self) -> Optics:
@@ -233,6 +244,7 @@ class Microscope:
             self.axis.close()
         finally:
             self.camera.close()
+            self._locks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -293,8 +305,13 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
     if not isinstance(profile, Profile):
         profile = load_profile(profile)
     clock = Clock() if profile.time_scale == 1.0 else FastClock(profile.time_scale)
-    stage = _open_stage(profile, clock)
+    locks = ExitStack()
+    stage: Stage | None = None
+    camera: Camera | None = None
     try:
+        if (device := _stage_device(profile)) is not None:
+            locks.enter_context(DeviceLock(*device, StagePortBusy))
+        stage = _open_stage(profile, clock)
         axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
 
         def focus_um() -> float:
@@ -307,10 +324,26 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
             camera, known = _simulated_camera(profile, profile.camera, focus_um, clock)
         else:
             camera = open_camera(profile.camera, focus_um, clock)
+            identity = camera.identity
+            if identity.serial and identity.driver in _LOCKED_CAMERAS:
+                locks.enter_context(DeviceLock(f"{identity.driver} {identity.serial}", camera.name, CameraError))
     except BaseException:
-        stage.close()
+        for opened in (camera, stage, locks):
+            if opened is not None:
+                opened.close()
         raise
-    return Microscope(profile, axis, camera, stage=stage, known_surface=known)
+    return Microscope(profile, axis, camera, stage=stage, known_surface=known, locks=locks)
+
+
+def _stage_device(profile: Profile) -> tuple[str, str] | None:
+    """What tells the stage from all others, and what people call it; None for a simulated one."""
+    stage = profile.stage
+    if isinstance(stage, SimulatedStageSettings):
+        return None
+    if isinstance(stage, MicroManagerStageProfile):
+        return f"micromanager {stage.configuration} {stage.device}", "Micro-Manager"
+    port = stage.port
+    return (os.path.realpath(port) if port.startswith("/") else port), port  # a port may have several names
 
 
 def _open_stage(profile: Profile, clock: Clock) -> Stage:

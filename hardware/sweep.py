@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware.camera import Camera, CameraError
 from hardware.motion import FocusAxis
+from hardware.recovery import STEADY_PICTURES, Recovery
+from hardware.stage import StageError
+from hardware.timed_stack import Frame, timed_frames
 from models.capture_file import StackWriter
-from models.errors import Cancelled, InputError
+from models.errors import InputError
 from models.focal_stack import Optics
 from models.language import _
 
@@ -131,54 +134,71 @@ class SweepPlan(BaseModel):
     def estimate(
         self, axis_speed: float, camera: Camera, *, axis: FocusAxis | None = None, picture_s: float | None = None
     ) -> Estimate:
-        """Time and disk space at ``axis_speed`` um/s, without the way to the first frame.
+        """Time and disk space of the stack; nothing moves to find out.
 
-        With ``axis`` its settling and run-up count too. ``picture_s``: measured time of one picture; otherwise
-        the exposure and a typical readout.
+        ``picture_s``: measured time of one picture; otherwise the exposure and a typical readout. With ``axis`` its
+        way to the first frame, settling and run-ups count too; otherwise only the steps at ``axis_speed`` um/s.
         """
         if picture_s is None:
             picture_s = camera.settings.exposure_ms / 1000.0 + 0.02
-        signed_step_um = (self.last_um - self.first_um) / (self.frame_count - 1)
-        step_s = axis.travel_s(signed_step_um) if axis is not None else self.step_um / axis_speed
+        if axis is not None:
+            moves_s = axis.dry_run(float(z_um) for z_um in self.z_um).seconds
+            picture_s *= STEADY_PICTURES if axis.settle == "image" else 1
+        else:
+            moves_s = self.range_um / axis_speed
         size = self.frame_count * math.prod(camera.image_shape) * camera.dtype.itemsize
-        return Estimate(seconds=self.frame_count * (step_s + picture_s), bytes=size)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a sweep. ``image``: (H, W[, 3]) uint8 or uint16; ``time_s``: when its exposure began."""
-
-    index: int
-    z_requested_um: float
-    z_measured_um: float
-    image: NDArray[Any]
-    time_s: float
+        return Estimate(seconds=moves_s + self.frame_count * picture_s, bytes=size)
 
 
 def run_sweep(
-    axis: FocusAxis, camera: Camera, plan: SweepPlan, cancel: threading.Event | None = None
+    axis: FocusAxis,
+    camera: Camera,
+    plan: SweepPlan,
+    cancel: threading.Event | None = None,
+    recovery: Recovery | None = None,
 ) -> Iterator[Frame]:
-    """Move, settle, expose, for every height of the plan. Nothing moves before the whole plan is checked.
+    """Move, settle, expose, for every height of the plan, each once and in order, through the faults that
+    ``recovery`` can deal with. Nothing moves before the whole plan is checked.
 
     Raises StageLimitError, StageStopped, StageError, CameraError, Cancelled; the stage stays where it is.
     """
     axis.check(plan.first_um)
     axis.check(plan.last_um)
-    return _sweep(axis, camera, plan, cancel)
+    return _sweep(axis, camera, plan, cancel, recovery or Recovery(axis, camera, cancel=cancel))
 
 
-def _sweep(axis: FocusAxis, camera: Camera, plan: SweepPlan, cancel: threading.Event | None) -> Iterator[Frame]:
-    for index, z_um in enumerate(plan.z_um):
-        measured_um = axis.move_to(float(z_um), cancel)
-        settled_s = axis.clock.now()
-        picture = camera.snap()
-        if picture.time_s < settled_s:
-            raise CameraError(
-                _("{camera} delivered a picture from before the stage had settled.").format(camera=camera.name)
-            )
-        if cancel is not None and cancel.is_set():
-            raise Cancelled
-        yield Frame(index, float(z_um), measured_um, picture.image, picture.time_s)
+def _sweep(
+    axis: FocusAxis, camera: Camera, plan: SweepPlan, cancel: threading.Event | None, recovery: Recovery
+) -> Iterator[Frame]:
+    heights_um = [float(z_um) for z_um in plan.z_um]
+    done = 0
+    try:
+        for frame in timed_frames(axis, camera, heights_um, cancel, recovery):
+            yield frame
+            done = frame.index + 1
+    except (StageError, CameraError) as error:
+        recovery.after(error, done, another_way=True)
+    for index in range(done, len(heights_um)):
+        while True:
+            try:
+                frame = _frame(axis, camera, index, heights_um[index], cancel, recovery)
+                break
+            except (StageError, CameraError) as error:
+                recovery.after(error, index)
+        recovery.refuse_if_ended()
+        yield frame
+
+
+def _frame(
+    axis: FocusAxis, camera: Camera, index: int, z_um: float, cancel: threading.Event | None, recovery: Recovery
+) -> Frame:
+    measured_um = axis.move_to(z_um, cancel)
+    settled_s = axis.clock.now()
+    picture = recovery.picture(settled_s)
+    if axis.settle == "image":
+        picture = recovery.steady_picture(picture, settled_s)
+        measured_um = axis.position_um()
+    return Frame(index, z_um, measured_um, picture.image, picture.time_s)
 
 
 def capture(
@@ -192,13 +212,16 @@ def capture(
     metadata: Mapping[str, Any] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
     cancel: threading.Event | None = None,
+    recovery: Recovery | None = None,
 ) -> Path:
     """Sweep into the new file ``path``; ``on_frame`` is called when a frame is safely on disk.
 
     Limits and disk space are checked before anything moves. Whatever interrupts the sweep is raised again,
     and the file keeps the frames captured so far, to be recovered; with fewer than two of them it is removed.
+    How the sweep went is kept in the file as it goes (:class:`hardware.recovery.Course`).
     """
-    frames = run_sweep(axis, camera, plan, cancel)
+    recovery = recovery or Recovery(axis, camera, cancel=cancel)
+    frames = run_sweep(axis, camera, plan, cancel, recovery)
     writer = StackWriter(
         path,
         image_shape=camera.image_shape,
@@ -210,15 +233,18 @@ def capture(
     )
     try:
         with writer:
-            for frame in frames:
-                writer.append(
-                    frame.image,
-                    z_um=frame.z_measured_um,
-                    z_requested_um=frame.z_requested_um,
-                    time_s=frame.time_s,
-                )
-                if on_frame is not None:
-                    on_frame(frame)
+            try:
+                for frame in frames:
+                    writer.append(
+                        frame.image,
+                        z_um=frame.z_measured_um,
+                        z_requested_um=frame.z_requested_um,
+                        time_s=frame.time_s,
+                    )
+                    if on_frame is not None:
+                        on_frame(frame)
+            finally:
+                writer.write_course(recovery.course.as_json())
             writer.complete()
     except BaseException:
         if writer.frame_count < 2:
@@ -236,6 +262,7 @@ def _description(axis: FocusAxis, camera: Camera, plan: SweepPlan) -> dict[str, 
         "plan": plan.model_dump(exclude_none=True),
         "camera_settings": camera.settings.model_dump(exclude_none=True),
         "backlash_um": axis.backlash_um,
+        "settle": axis.settle,
         "settle_ms": axis.settle_ms,
     }
 

@@ -24,7 +24,7 @@ from models.atomic import check_space, check_writable, replacing, write_error
 from models.errors import OutputError
 from models.focal_stack import Optics, ZUnit
 from models.language import _
-from models.schema import STRUCTURE_BYTES, create_stack, reserve_frames, stamp
+from models.schema import STRUCTURE_BYTES, create_stack, reserve_course, reserve_frames, rewrite_course, stamp
 
 _FRAMES_PER_FSYNC = 4
 """A power cut may cost this many of the last frames; a crash of the program costs none."""
@@ -98,6 +98,7 @@ class StackWriter:
             shape = (frame_count, *self._image_shape)
             stack = create_stack(file, shape, self._dtype, pixel_um, optics, z_unit, metadata or {})
             reserve_frames(stack, shape, self._dtype)
+            reserve_course(stack)
         # HDF5's own cache stays out: it would hold frames back until the next flush.
         self._file = h5py.File(self.path, "r+", rdcc_nbytes=0)
         _being_captured.add(self.path)
@@ -138,6 +139,17 @@ class StackWriter:
         except OSError as error:
             raise write_error(self.path, error) from error
         self._written = index + 1
+
+    def write_course(self, course: Mapping[str, Any]) -> None:
+        """How the capture goes so far: into room that is reserved, so it may be written at any time.
+
+        Lists are cut where they do not fit. Raises OutputError.
+        """
+        try:
+            rewrite_course(self._file["stack"], course)
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
     def complete(self) -> None:
         """Declare the stack finished; the last thing written. Fewer frames than planned are allowed."""

@@ -25,6 +25,7 @@ STRUCTURE_BYTES = 1 << 20
 
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 """Built into every HDF5; without the byte shuffle camera noise does not compress at all."""
+COURSE_BYTES = 16384
 OPTIONAL_IMAGES = ("all_in_focus", "interval68_um", "interval95_um")
 """What not every reconstruction has."""
 
@@ -78,6 +79,28 @@ def read_json(group: h5py.Group, name: str) -> dict[str, Any]:
         return {}
     values = json.loads(group[name].asstr()[()])
     return values if isinstance(values, dict) else {}
+
+
+def reserve_course(stack: h5py.Group) -> None:
+    """Room for JSON text of a fixed length: how the capture went is told while it runs."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    kind = h5py.h5t.py_create(h5py.string_dtype("utf-8", COURSE_BYTES))
+    h5py.h5d.create(stack.id, b"course", kind, h5py.h5s.create(h5py.h5s.SCALAR), layout)
+    rewrite_course(stack, {})
+
+
+def rewrite_course(stack: h5py.Group, course: Mapping[str, Any]) -> None:
+    """``course`` into the reserved room; its lists lose their last entries where they do not fit.
+
+    Raises ValueError where it is too long without them.
+    """
+    values = dict(course)
+    while len(text := json.dumps(values, ensure_ascii=False, default=_plain).encode()) > COURSE_BYTES:
+        if not any(isinstance(value, list) and value for value in values.values()):
+            raise ValueError(f"a course of {len(text)} bytes, at most {COURSE_BYTES} fit")
+        values = {name: value[:-1] if isinstance(value, list) else value for name, value in values.items()}
+    stack["course"][()] = text
 
 
 def create_stack(

@@ -271,6 +271,8 @@ def _read_stack(file: h5py.File, path: Path) -> FocalStack:
     metadata = read_json(stack, "metadata")
     if "source" in metadata:  # imported from somewhere else
         metadata["origin"] = metadata["source"]
+    if course := read_json(stack, "course"):
+        metadata["course"] = course
     metadata["source"] = str(path)
     metadata["provenance"] = {"source": str(path)}
     frames = stack["frames"]

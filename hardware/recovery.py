@@ -1,0 +1,232 @@
+"""What a sweep does about faults: what mends itself is waited for, what a person must judge is put to a person.
+
+A cable that was pulled is waited for, a picture that did not come is asked for again, both for a limited time. After
+anything that may have cost the position - an alarm, a reset, a stall - nothing moves before a person has looked:
+without one the sweep ends and the file keeps its frames.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+
+from hardware.camera import Camera, CameraDisconnected, CameraError, Picture
+from hardware.motion import FocusAxis
+from hardware.stage import StageDisconnected, StageNoReply, StageStopped, StageUnreferenced
+from models.errors import Cancelled, ReliefscopeError
+from models.language import _
+
+PICTURE_TRIES = 5
+STEADY_PICTURES = 3
+"""The fewest from which a picture is seen to be at rest."""
+FRAME_TRIES = 5
+"""So often one frame is begun again after a fault that mended itself."""
+PATIENCE_S = 60.0
+"""So long a sweep waits for a cable to be plugged in again."""
+BACK_OFF_S = (0.2, 2.0)
+MAX_EVENTS = 50
+
+
+@dataclass
+class Course:
+    """How a sweep went, for the file. ``events``: what happened, as sentences, the first of them.
+
+    ``pictures_repeated``: pictures that were late, lost, corrupt or too old and were taken again by the sweep;
+    ``pictures_dropped``: those that the camera's driver itself took again. ``frames_unsteady``: frames taken although
+    the picture did not come to rest. ``reconnections``: cables plugged in again. ``decisions``: how often a person
+    let the sweep go on. ``timing``: who timed the stack: "program", or the leader of a hardware-timed one.
+    """
+
+    timing: str = "program"
+    pictures_repeated: int = 0
+    pictures_dropped: int = 0
+    frames_unsteady: int = 0
+    reconnections: int = 0
+    decisions: int = 0
+    events: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """A sweep that cannot go on by itself. ``error`` says what happened and what to do.
+
+    Frames before ``frame_index`` are safe; it is the next to be taken. ``position_lost``: home the axis, or confirm
+    its position, before it goes on.
+    """
+
+    error: ReliefscopeError
+    frame_index: int
+    position_lost: bool
+
+
+Decide = Callable[[Interruption], bool]
+"""Asked in the sweep's thread; may home the axis or confirm its position there. True: go on, where nothing is wrong
+any more."""
+
+
+def _end(_interruption: Interruption) -> bool:
+    return False
+
+
+class Recovery:
+    """The faults of one sweep. ``told`` gets every event as it happens."""
+
+    def __init__(
+        self,
+        axis: FocusAxis,
+        camera: Camera,
+        *,
+        cancel: threading.Event | None = None,
+        decide: Decide | None = None,
+        told: Callable[[str], None] | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._axis, self._camera, self._cancel = axis, camera, cancel
+        self._decide, self._told, self._patience_s = decide or _end, told, patience_s
+        self._dropped_before = camera.dropped_frames
+        self._shape, self._dtype = camera.image_shape, camera.dtype
+        self._frame, self._tries = -1, 0
+        self._course = Course()
+
+    @property
+    def course(self) -> Course:
+        """How the sweep has gone so far."""
+        self._course.pictures_dropped = self._camera.dropped_frames - self._dropped_before
+        return self._course
+
+    def note(self, event: str) -> None:
+        """Something that the user and the file should know of."""
+        if len(self._course.events) < MAX_EVENTS:
+            self._course.events.append(event)
+        if self._told is not None:
+            self._told(event)
+
+    def picture(self, settled_s: float) -> Picture:
+        """A whole picture whose exposure began after ``settled_s``, in so many tries. Raises CameraError, Cancelled."""
+        for attempt in range(1, PICTURE_TRIES + 1):
+            try:
+                picture = self._camera.snap()
+                self.check(picture, settled_s)
+            except CameraDisconnected:
+                raise
+            except CameraError as error:
+                if attempt == PICTURE_TRIES:
+                    raise
+                self._course.pictures_repeated += 1
+                self.note(str(error))
+            else:
+                return picture
+            self.refuse_if_ended()
+        raise AssertionError("unreachable")
+
+    def steady_picture(self, first: Picture, settled_s: float) -> Picture:
+        """``first``, or a later one that does not differ from the two before it by more than its noise.
+
+        Three pictures of a scene at rest differ equally from each other; one of them still moving does not. After
+        the axis' ``settle_limit_s`` the latest is taken as it is, and counted.
+        """
+        pictures, end_s = [first], self._axis.clock.now() + self._axis.settle_limit_s
+        while True:
+            while len(pictures) < STEADY_PICTURES:
+                pictures.append(self.picture(settled_s))
+            if _is_steady(*(picture.image for picture in pictures)):
+                return pictures[-1]
+            if self._axis.clock.now() > end_s:
+                self._course.frames_unsteady += 1
+                return pictures[-1]
+            pictures.pop(0)
+
+    def check(self, picture: Picture, settled_s: float) -> None:
+        """Raises CameraError where the picture is corrupt or from before ``settled_s``."""
+        if picture.image.shape != self._shape or picture.image.dtype != self._dtype:
+            raise CameraError(
+                _("{camera} delivered a picture of {got} instead of {wanted}. Check its cable.").format(
+                    camera=self._camera.name, got=picture.image.shape, wanted=self._shape
+                )
+            )
+        if picture.time_s < settled_s:
+            raise CameraError(
+                _("{camera} delivered a picture from before the stage had settled.").format(camera=self._camera.name)
+            )
+
+    def after(self, error: ReliefscopeError, frame_index: int, *, another_way: bool = False) -> None:
+        """Return when frame ``frame_index`` may be taken again from its move on; else raise what ends the sweep.
+
+        ``another_way``: it will not be taken by the way that failed, so that only connection and position matter.
+        """
+        if isinstance(error, StageStopped | Cancelled):
+            raise error
+        if frame_index != self._frame:
+            self._frame, self._tries = frame_index, 0
+        self._tries += 1
+        self.note(str(error))
+        left = error if self._tries >= FRAME_TRIES else self._mended(error)
+        if left is None or (another_way and left is error):
+            left = self._doubt()
+        if left is None:
+            return
+        if not self._decide(Interruption(left, frame_index, not self._axis.is_referenced)):
+            raise left
+        self.refuse_if_ended()
+        self._course.decisions += 1
+        self._tries = 0
+        still = self._mended(left) if isinstance(left, StageDisconnected | CameraDisconnected) else None
+        if still := still or self._doubt():
+            raise still
+
+    def refuse_if_ended(self) -> None:
+        """Raises Cancelled after Cancel."""
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled
+
+    def _mended(self, error: ReliefscopeError) -> ReliefscopeError | None:
+        """None where waiting was enough; otherwise what is still wrong."""
+        try:
+            if isinstance(error, StageDisconnected | StageNoReply):
+                self._axis.reconnect(self._patience_s, self._cancel)
+            elif isinstance(error, CameraDisconnected):
+                self._reconnect_camera()
+            else:
+                return error
+        except (StageStopped, Cancelled):
+            raise
+        except ReliefscopeError as still:
+            return still
+        self._course.reconnections += 1
+        self.note(_("The connection is back."))
+        return None
+
+    def _reconnect_camera(self) -> None:
+        clock, wait_s = self._axis.clock, BACK_OFF_S[0]
+        end_s = clock.now() + self._patience_s
+        while True:
+            self.refuse_if_ended()
+            try:
+                self._camera.reconnect()
+                return
+            except CameraError:
+                if clock.now() + wait_s > end_s or self._axis.is_stopped:
+                    raise
+            clock.wait(wait_s, self._cancel)
+            wait_s = min(2 * wait_s, BACK_OFF_S[1])
+
+    def _doubt(self) -> ReliefscopeError | None:
+        """Why the stage must not be moved now, None where it may."""
+        faults = self._axis.faults()
+        if faults or not self._axis.is_referenced:
+            return StageUnreferenced(
+                " ".join(faults) or _("{stage} has lost its position.").format(stage=self._axis.name)
+            )
+        return None
+
+
+def _is_steady(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> bool:
+    """Whether the three mean squared differences agree as far as their own noise lets them."""
+    differences = [cv2.norm(x, y, cv2.NORM_L2SQR) for x, y in ((a, b), (b, c), (a, c))]
+    return bool(max(differences) <= min(differences) * (1.03 + 8.0 / a.size**0.5))
