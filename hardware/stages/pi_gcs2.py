@@ -14,6 +14,8 @@ from pydantic import Field
 
 from hardware.line import LineFormat, SerialLine
 from hardware.stage import (
+    ScanLeader,
+    ScanRequest,
     StageAlarm,
     StageError,
     StageLimitError,
@@ -69,11 +71,13 @@ class PiSettings(SerialStageSettings):
     """``um_per_unit``: of the controller, needed where it does not tell (``PUN?``); 1000 for mm.
 
     ``reference_move``: how it homes: to its reference switch, or to the negative or positive limit switch.
+    ``trigger_output``: the digital output that a camera is wired to, where one is.
     """
 
     axis: str = Field(default="1", pattern=r"^[A-Za-z0-9_]{1,16}$")
     um_per_unit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     reference_move: Literal["FRF", "FNL", "FPL"] = "FRF"
+    trigger_output: int = Field(default=1, ge=1, le=16)
 
 
 def value_of(line: str, axis: str) -> str | None:
@@ -101,7 +105,7 @@ FORMAT = LineFormat(command_end=b"\n", reply_ends=b"\r\n", sync=("*IDN?", _is_id
 def identify(line: SerialLine) -> str | None:
     """The reply to ``*IDN?``: maker, model, serial number, firmware."""
     try:
-        return line.ask("*IDN?", _is_identity, timeout_s=0.5, repeat=True).strip()
+        return line.ask("*IDN?", _is_identity, timeout_s=0.4, repeat=True).strip()
     except StageNoReply:
         return None
 
@@ -110,6 +114,7 @@ class PiStage(SerialStage):
     """One axis of a PI controller."""
 
     title = "PI"
+    scan_leader: ScanLeader = "moves"
     power_up_um = None  # it tells whether it has a reference
 
     def __init__(self, settings: PiSettings, line: SerialLine) -> None:
@@ -120,6 +125,8 @@ class PiStage(SerialStage):
         self._mask = 1
         self._travel_um = (settings.low_um, settings.high_um)
         self._has_speed = True
+        self._output = settings.trigger_output
+        self._pulses = False
         self._stops_forgotten = self._stops_before_move = 0
         self._latest: tuple[float, float] | None = None
         super().__init__(settings, line)
@@ -141,6 +148,7 @@ class PiStage(SerialStage):
             )
         self._identity = words
         self._latest = None
+        self._pulses = False
         self._error()  # whatever happened before is none of our business
         self._stops_forgotten = self._stops
         self._find_axis()
@@ -239,7 +247,11 @@ class PiStage(SerialStage):
     def _move_to(self, position_um: float) -> None:
         self._latest = None
         self._stops_before_move = self._stops
+        if self._pulses:  # low until the move has begun, so that it rises also where the axis stands there already
+            self._command(f"TRO {self._output} 0")
         self._move(f"MOV {self._axis} {position_um / self._um_per_unit:.7f}")
+        if self._pulses:
+            self._command(f"TRO {self._output} 1")
 
     def _set_speed(self, speed_um_s: float) -> None:
         if not self._has_speed:
@@ -292,17 +304,26 @@ class PiStage(SerialStage):
         if code:
             raise self._refusal(code)
 
-    # -- the camera
+    # -- a camera at a digital output, see hardware.stage.HardwareScan
 
-    def trigger_when_on_target(self, output: int, on: bool = True) -> None:
-        """Let the digital output line rise each time the axis has settled on its target, to trigger a camera.
+    def begin_scan(self, request: ScanRequest) -> tuple[float, ...]:
+        """From now on the output rises once per move, when the axis is on target: the settling window of the
+        controller must be smaller than a step. Raises StageError where there is no such output."""
+        here_um = self.position_um()
+        heights_um = tuple(here_um + number * request.step_um for number in range(request.frame_count))
+        for height_um in heights_um:
+            self._check(height_um)
+        self._command(f"TRO {self._output} 0")
+        self._command(f"CTO {self._output} 2 {self._axis}")
+        self._command(f"CTO {self._output} 3 {ON_TARGET}")
+        self._pulses = True
+        return heights_um
 
-        Raises StageError where the controller has no such line.
-        """
-        if on:
-            self._command(f"CTO {output} 2 {self._axis}")
-            self._command(f"CTO {output} 3 {ON_TARGET}")
-        self._command(f"TRO {output} {int(on)}")
+    def end_scan(self) -> None:
+        """Moves pulse nothing any more."""
+        if self._pulses:
+            self._command(f"TRO {self._output} 0")
+            self._pulses = False
 
     # -- commands and replies
 
@@ -369,4 +390,4 @@ class PiStage(SerialStage):
         return _("{stage} has no reference since it was switched on.").format(stage=self.name)
 
 
-DRIVER = StageDriver("pi-gcs2", "PI (GCS 2)", FORMAT, PiStage, identify, (115200, 57600, 38400, 9600), PiSettings)
+DRIVER = StageDriver("pi-gcs2", "PI (GCS 2)", FORMAT, PiStage, identify, (115200, 38400, 9600), PiSettings)

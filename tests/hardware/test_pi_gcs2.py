@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hardware.motion import FocusAxis
 from hardware.simulator.controllers.pi_gcs2 import PiEmulator
 from hardware.stage import (
+    HardwareScan,
+    ScanRequest,
     StageAlarm,
     StageDisconnected,
     StageError,
@@ -268,25 +270,50 @@ class TestController:
             with pytest.raises(StageNoReply):
                 stage.start_move_to(20.0)
 
-    def test_pulses_when_on_target_reach_the_camera_once_per_step(self):
-        with PiEmulator() as emulator, connected(emulator, trust_position=True) as stage:
-            axis = FocusAxis(stage, tolerance_um=0.5)
+
+class TestCamera:
+    """The digital output releases it, once per move."""
+
+    REQUEST: ClassVar = ScanRequest(10.0, 6, 0.0, 0.0)
+
+    def test_is_released_by_every_move_once_where_the_stage_has_settled(self):
+        with PiEmulator(servo=True) as emulator, connected(emulator, trust_position=True) as stage:
+            assert isinstance(stage, HardwareScan)
+            assert stage.scan_leader == "moves"
+            axis = FocusAxis(stage, approach=1, tolerance_um=0.5)
+            axis.move_to(20.0)
+            heights_um = stage.begin_scan(self.REQUEST)
+            assert heights_um == pytest.approx([20.0, 30.0, 40.0, 50.0, 60.0, 70.0], abs=0.1)
+            for height_um in heights_um:  # the stage stands at the first one already
+                axis.move_to(height_um)
+            wait_until(lambda: len(emulator.pulses_um) == len(heights_um), 1.0)
+            assert emulator.pulses_um == pytest.approx(heights_um, abs=0.1)
+            stage.end_scan()
             axis.move_to(0.0)
-            stage.trigger_when_on_target(1)
-            for step in range(1, 6):
-                axis.move_to(10.0 * step)
-            wait_until(lambda: emulator.pulses == 5, 1.0)
-            stage.trigger_when_on_target(1, on=False)
-            axis.move_to(0.0)
-            assert emulator.pulses == 5
+            assert len(emulator.pulses_um) == len(heights_um)
+            stage.end_scan()
+
+    def test_is_not_released_by_arming(self):
+        with PiEmulator(servo=True) as emulator, connected(emulator, trust_position=True) as stage:
+            stage.start_move_to(5.0)
+            rest(stage)
+            stage.begin_scan(self.REQUEST)
+            time.sleep(0.05)
+            assert not emulator.pulses_um
+
+    def test_a_stack_beyond_the_limits_is_refused(self):
+        with PiEmulator() as emulator, connected(emulator, trust_position=True, high_um=40.0) as stage:
+            with pytest.raises(StageLimitError):
+                stage.begin_scan(self.REQUEST)
+            assert not any(command.startswith(("CTO", "TRO")) for command in emulator.commands)
 
     def test_without_such_an_output_it_says_so(self):
         with (
-            PiEmulator(outputs=0) as emulator,
-            connected(emulator) as stage,
+            PiEmulator() as emulator,
+            connected(emulator, trust_position=True, trigger_output=9) as stage,
             pytest.raises(StageError, match="out of range"),
         ):
-            stage.trigger_when_on_target(1)
+            stage.begin_scan(self.REQUEST)
 
 
 class TestParser:

@@ -43,7 +43,7 @@ class PiEmulator(Emulator):
         self.travel_um, self.serial = travel_um, serial
         self.outputs: dict[int, dict[int, str]] = {line: {} for line in range(1, outputs + 1)}
         self.servo_at_start = servo
-        self.pulses = 0
+        self.pulses_um: list[float] = []  # where the stage was when an output rose
         super().__init__(Motor(*travel_um))
 
     def power_up(self) -> None:
@@ -55,7 +55,7 @@ class PiEmulator(Emulator):
         self._referencing = False
         self._settled_s = 0.0
         self._enabled: set[int] = set()
-        self._was_on_target = True
+        self._high: set[int] = set()
 
     @property
     def position_um(self) -> float:
@@ -112,6 +112,7 @@ class PiEmulator(Emulator):
             code = 1
         if code:
             self.error = code
+        self._drive_outputs()
 
     def _reply(self, *lines: str) -> None:
         for line in lines[:-1]:
@@ -242,7 +243,10 @@ class PiEmulator(Emulator):
         elif self._referencing:
             self._referencing, self.referenced = False, True
             self._zero_um = self.motor.position_um
-        on_target = self.on_target
-        if on_target and not self._was_on_target:
-            self.pulses += sum(self.outputs[line].get(3) == "2" for line in self._enabled)
-        self._was_on_target = on_target
+        self._drive_outputs()
+
+    def _drive_outputs(self) -> None:
+        """Mode 2 of a digital output is on target."""
+        high = {line for line in self._enabled if self.outputs[line].get(3) == "2" and self.on_target}
+        self.pulses_um += [self.position_um] * len(high - self._high)
+        self._high = high

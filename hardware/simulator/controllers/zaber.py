@@ -96,8 +96,7 @@ class ZaberEmulator(Emulator):
             return
         body = line[start + 1 :]
         if self.modern and len(body) > 2 and body[-3] == ":":
-            total = sum(body[:-3].encode("latin-1")) + int(body[-2:], 16)
-            if total % 256:
+            if body[-2:] != f"{-sum(body[:-3].encode('latin-1')) % 256:02X}":
                 return
             body = body[:-3]
         words = body.split()
@@ -110,7 +109,10 @@ class ZaberEmulator(Emulator):
         if axis > 1:
             accepted, data = False, "BADAXIS"
         else:
-            accepted, data = self._obey(words, axis)
+            try:
+                accepted, data = self._obey(words, axis)
+            except ValueError:  # a word where a number should be
+                accepted, data = False, "BADDATA"
         tag = f" {number:02d}" if number >= 0 else ""
         verdict = "OK" if accepted else "RJ"
         self.send(f"@{self.address:02d} {axis}{tag} {verdict} {self._status()} {self._shown()} {data}")
