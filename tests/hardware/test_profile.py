@@ -1,5 +1,6 @@
 import pytest
 
+from hardware.cameras.settings import SECTIONS
 from hardware.profile import ProfileFieldError, load_profile, open_microscope, profile_names, save_profile
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.stage import StageError
@@ -43,6 +44,8 @@ def test_a_file_names_only_what_differs(tmp_path):
         ('based_on = "simulated"\n[axis]\nsettle_ms = "long"\n', r"axis\.settle_ms"),
         ('based_on = "simulated"\n[axis]\nbacklash = 5\n', r"axis\.backlash"),
         ('based_on = "simulated"\n[camera]\nimage_shape = [512]\n', r"camera\.image_shape"),
+        ('based_on = "simulated"\n[camera]\ndriver = "basler"\n', r"camera\.sensor_pixel_um"),
+        ('based_on = "simulated"\n[camera]\ndriver = "polaroid"\n', "driver must be one of: simulated, uvc, basler"),
         ('based_on = "simulated"\nobjective = "100x"\n', "100x"),
         ('based_on = "nowhere"\n', "nowhere"),
         ('title = "half a file"\n', "objectives"),
@@ -95,8 +98,9 @@ def test_a_serial_stage_takes_over_nothing_from_the_simulated_one(tmp_path):
 
 
 def test_every_shipped_profile_is_valid_and_every_driver_has_one():
-    drivers = {load_profile(name).stage.driver for name in profile_names()}
-    assert drivers == {"simulated", *DRIVERS}
+    profiles = [load_profile(name) for name in profile_names()]
+    assert {profile.stage.driver for profile in profiles} == {"simulated", "micromanager", *DRIVERS}
+    assert {profile.camera.driver for profile in profiles} == {"simulated", *SECTIONS}
 
 
 def test_a_microscope_on_a_serial_stage_sees_what_the_stage_does():
