@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from models.errors import InputError
 from models.language import _
 from models.networks.calibration import Calibration
-from models.networks.gplws_compact import CompactGplwsNet, Past
+from models.networks.gplws_compact import CompactGplwsNet
 from models.networks.inference import load_network
+from models.networks.past import Past
 from models.networks.weights import shipped_weights
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ Four things differ from the published network:
 - A *focus stem* looks at every frame alone: band-pass filters, their energy, its logarithm. A change of brightness
   becomes an offset, which the softmax over the frames ignores. It gives one vector for each 4 x 4 pixels, so all that
   follows costs a sixteenth.
-- Training begins where focus measures end: two of the stem's features are such measures, and at first the heights are
-  the means that they give. What is learned is when not to believe them.
-- The head scores the 16 pixels of each vector separately, so edges stay sharp without work at full resolution, and
-  moves the focus position of a frame by up to one step, so a height between two frames, or exactly on the first,
-  needs no wide softmax.
+- Training begins where focus measures end: two of them score the frames, and at first the heights are the means that
+  they give. What is learned is when not to believe them.
+- The head scores a vector as a whole, raised bilinearly to its 16 pixels: height runs on smoothly from one vector to
+  the next. What it adds for each of the 16 keeps edges sharp, without work at full resolution. It also moves the focus
+  position of a frame, so a height between two frames, or exactly on the first, needs no wide softmax.
 - A doubt per frame, averaged as the heights are, becomes the spread of the height.
 
 Every layer sees a few frames ahead. What a frame needs of its neighbours is kept in a :class:`Past`, so that
@@ -17,13 +17,13 @@ pushing the frames one by one gives what the whole stack at once gives.
 """
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from models.networks.past import Past
 from models.networks.prediction import Prediction
 from models.networks.reparam import ReparameterizedConv3d
 
@@ -31,63 +31,13 @@ BLOCK = 4
 """Side in pixels of the square that one feature vector stands for."""
 FAINTEST_ENERGY = 1e-5
 """Added before the logarithm: about the energy of the noise of an 8-bit image."""
+LAPLACIANS = 24
+"""Filters that make the focus measure at first."""
 MEASURES = 2
-"""Features that are focus measures from the start."""
-FIRST_GAINS = (3.0, 1.0)
+"""Focus measures of a block: around it and in it."""
+FIRST_GAINS = (1.5, 1.5)
 """What a score makes of them before any training: weights like a power of the measure, whose mean is the peak."""
-
-
-class Past:
-    """What the layers keep of earlier frames; ``last`` says that none comes after those that are pushed now."""
-
-    def __init__(self, *, last: bool = False) -> None:
-        self.last = last
-        self._kept: dict[int, Tensor] = {}
-        self._waiting: dict[int, deque[Tensor]] = {}
-        self._frames: list[Tensor] = []
-
-    def copy(self) -> "Past":
-        """The same past, to go on from twice. Tensors are shared: nobody writes into them."""
-        twin = Past(last=self.last)
-        twin._kept = dict(self._kept)
-        twin._waiting = {layer: deque(frames) for layer, frames in self._waiting.items()}
-        twin._frames = list(self._frames)
-        return twin
-
-    def gather(self, frames: Tensor | None) -> Tensor | None:
-        """For a network that wants all frames at once: those so far (B, N, C, H, W) if they are all, else None."""
-        self._frames += [] if frames is None else [frames]
-        return torch.cat(self._frames, dim=1) if self.last else None
-
-    def neighbours(self, layer: nn.Module, x: Tensor | None, reach: int) -> Tensor | None:
-        """New frames ``x`` (B, C, n, H, W), or None, with ``reach`` frames before and after; zeros beyond both ends.
-
-        None as long as no frame has all of them.
-        """
-        kept = self._kept.get(id(layer))
-        if kept is None:
-            if x is None:
-                return None
-            kept = _blank(x, reach)
-        parts = [kept] if x is None else [kept, x]
-        if self.last:
-            parts.append(_blank(kept, reach))
-        around = torch.cat(parts, dim=2)
-        self._kept[id(layer)] = around[:, :, -2 * reach :]
-        return around if around.shape[2] > 2 * reach else None
-
-    def keep(self, layer: nn.Module, x: Tensor) -> None:
-        """Store the frames of ``x`` until the way through the lower resolutions has caught up."""
-        self._waiting.setdefault(id(layer), deque()).extend(x.unbind(2))
-
-    def take(self, layer: nn.Module, count: int) -> Tensor:
-        """The oldest ``count`` frames stored by :meth:`keep`."""
-        waiting = self._waiting[id(layer)]
-        return torch.stack([waiting.popleft() for _ in range(count)], dim=2)
-
-
-def _blank(like: Tensor, count: int) -> Tensor:
-    return like.new_zeros(*like.shape[:2], count, *like.shape[3:])
+FIRST_DOUBT = 0.5
 
 
 def _as_images(x: Tensor) -> Tensor:
@@ -97,6 +47,23 @@ def _as_images(x: Tensor) -> Tensor:
 
 def _as_stacks(images: Tensor, batch: int) -> Tensor:
     return images.view(batch, -1, *images.shape[1:]).transpose(1, 2)
+
+
+def raised(blocks: Tensor) -> Tensor:
+    """A value for each block, (M, 1, h, w), to its 16 pixels, (M, 16, h, w), bilinearly."""
+    return F.pixel_unshuffle(F.interpolate(blocks, scale_factor=BLOCK, mode="bilinear"), BLOCK)
+
+
+def smoothed(parts: Tensor) -> Tensor:
+    """(M, P, h, w), P of 16 or 1 to a block, as it is between the means of the blocks: no step from one to another."""
+    return raised(parts.mean(1, keepdim=True)) if parts.shape[1] > 1 else parts
+
+
+def as_pixels(parts: Tensor) -> Tensor:
+    """(M, P, h, w) to (M, 4 h, 4 w): the 16 pixels of each block, or one value for each, raised bilinearly."""
+    if parts.shape[1] > 1:
+        return F.pixel_shuffle(parts, BLOCK)[:, 0]
+    return F.interpolate(parts, scale_factor=BLOCK, mode="bilinear")[:, 0]
 
 
 def _hush(*layers: nn.Module) -> None:
@@ -109,35 +76,46 @@ def _hush(*layers: nn.Module) -> None:
 
 
 class FocusStem(nn.Module):
-    """Images (M, 1, H, W) to focus features (M, width, H / 4, W / 4).
+    """Images (M, 1, H, W) to focus measures (M, 2, h, w) of each block and features (M, width, h / span, w / span).
 
-    The first two features are focus measures in their own right, logarithms of the mean energy of all filters around a
-    block and in it; the others are whatever is learned. At first the filters are modified Laplacians in four directions
-    and at three distances (S. K. Nayar and Y. Nakagawa, IEEE TPAMI 16 (1994) 824).
+    Both are made of logarithms of weighted sums of the energies of all ``filters``: the first sum, around a block and
+    in it, is the focus measure, ``mixtures`` more are whatever is learned. At first the measure is the mean of
+    modified Laplacians in four directions and at three distances (S. K. Nayar and Y. Nakagawa, IEEE TPAMI 16 (1994)
+    824). No filter ever answers to an even brightness: one that learned to would cost clear texture its precision.
     """
 
-    def __init__(self, filters: int, width: int) -> None:
+    def __init__(self, filters: int, mixtures: int, width: int, span: int) -> None:
         super().__init__()
-        self.filters = nn.Conv2d(BLOCK**2, filters, 3, padding=1, bias=False)
-        self.shares = nn.Conv2d(filters, MEASURES, 1, bias=False)
-        self.energies = nn.Conv2d(filters, width - MEASURES, 1)
-        self.values = nn.Conv2d(filters, width - MEASURES, 1, bias=False)
+        self.filters = nn.Conv2d(BLOCK**2, filters, 3, bias=False)
+        self.shares = nn.Conv2d(filters, 1 + mixtures, 1, bias=False)
+        self.energies = nn.Conv2d(MEASURES + mixtures, width, span, stride=span)
+        self.values = nn.Conv2d(filters, width, span, stride=span, bias=False)
         with torch.no_grad():
-            self.filters.weight.mul_(0.05).add_(_laplacians(filters))
-            self.shares.weight.fill_(1.0 / filters)
-            self.energies.weight.mul_(0.2)
+            self.filters.weight[:LAPLACIANS] = _laplacians(LAPLACIANS)
+            self.shares.weight.abs_().div_(self.shares.weight.sum(1, keepdim=True))
+            self.shares.weight[0] = 0.0
+            self.shares.weight[0, :LAPLACIANS] = 1.0 / LAPLACIANS
             assert self.energies.bias is not None
             self.energies.bias.copy_(-math.log(FAINTEST_ENERGY) / 2 * self.energies.weight.sum((1, 2, 3)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        blocks = F.pixel_unshuffle(images, BLOCK).contiguous(memory_format=torch.channels_last)
-        seen = self.filters(blocks)
-        energy = seen * seen
-        here = F.conv2d(energy, self.shares.weight.abs())
-        around = F.avg_pool2d(here[:, :1], 3, 1, 1, count_include_pad=False)
-        measures = torch.log(torch.cat((around, here[:, 1:]), dim=1) + FAINTEST_ENERGY / 10)
-        learned = self.energies(torch.log(energy + FAINTEST_ENERGY)) + self.values(seen)
-        return torch.cat((measures, learned), dim=1)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        # Beyond the edge the image goes on as it ends: black there would be the strongest detail in every frame.
+        blocks = _blocks_of(F.pad(images, (BLOCK,) * 4, mode="replicate"))
+        kernels = self.filters.weight - self.filters.weight.mean((1, 2, 3), keepdim=True)
+        seen = F.conv2d(blocks, kernels)
+        # Channels last in memory from here on: every layer that follows keeps this order.
+        mixed = F.linear((seen * seen).permute(0, 2, 3, 1), self.shares.weight.flatten(1).abs())
+        here = mixed[..., :1].permute(0, 3, 1, 2)
+        around = F.avg_pool2d(here, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
+        strength = torch.log(torch.cat((around, mixed), dim=3) + FAINTEST_ENERGY).permute(0, 3, 1, 2)
+        return strength[:, :MEASURES], self.energies(strength) + self.values(seen)
+
+
+def _blocks_of(images: Tensor) -> Tensor:
+    """(M, 1, H, W) to (M, 16, H / 4, W / 4), channels last in memory."""
+    count, _one, height, width = images.shape
+    blocks = images.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3)
+    return blocks.reshape(count, height // BLOCK, width // BLOCK, BLOCK**2).permute(0, 3, 1, 2)
 
 
 def _laplacians(count: int) -> Tensor:
@@ -184,7 +162,7 @@ class CompactModule(nn.Module):
             weight, bias, groups = self.search.weight, self.search.bias, self.search.groups
             found = F.conv3d(around, weight, bias, padding=(0, 1, 1), groups=groups)
             x = around[:, :, self.reach : -self.reach]
-        images = F.relu(_as_images(found))
+        images = F.relu(_as_images(found), inplace=True)
         if self.halve:
             images = F.max_pool2d(images, 2)
         merged = _as_stacks(self.merge(images), len(x))
@@ -193,8 +171,11 @@ class CompactModule(nn.Module):
 
 class CompactGplwsNet(nn.Module):
     """``widths``, ``groups``, ``frames`` that a search sees and the numbers of modules that keep the shape: of each
-    level, from 1/4 of the resolution downwards. Fine levels see more frames: where the depth of field is several
-    steps, a narrow place of the relief is found by the whole of its focus curve or not at all.
+    level, from the finest downwards. Fine levels see more frames: where the depth of field is several steps, a narrow
+    place of the relief is found by the whole of its focus curve or not at all.
+
+    ``filters`` and ``mixtures``: see :class:`FocusStem`. ``span``: blocks along a side of what one vector of the finest
+    level stands for. ``pixels``: whether a score is found for each pixel or only for each block.
 
     Takes grey frames (B, N, 1, H, W) in 0..1; of colour frames it sees the mean.
     """
@@ -203,6 +184,9 @@ class CompactGplwsNet(nn.Module):
         self,
         *,
         filters: int,
+        mixtures: int,
+        span: int,
+        pixels: bool,
         widths: Sequence[int],
         groups: Sequence[int],
         frames: Sequence[int],
@@ -210,8 +194,10 @@ class CompactGplwsNet(nn.Module):
         modules_up: Sequence[int],
     ) -> None:
         super().__init__()
-        self.multiple = BLOCK * 2 ** (len(widths) - 1)
-        self.stem = FocusStem(filters, widths[0])
+        self.multiple = BLOCK * span * 2 ** (len(widths) - 1)
+        self.span, self.pixels = span, pixels
+        self.stem = FocusStem(filters, mixtures, widths[0], span)
+        self.trust = nn.Conv2d(MEASURES, 1, 1, bias=False)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             modules = [CompactModule(width, width, groups[level], frames[level]) for _ in range(modules_down[level])]
@@ -225,14 +211,16 @@ class CompactGplwsNet(nn.Module):
             nn.ModuleList(CompactModule(width, width, groups[level], frames[level]) for _ in range(modules_up[level]))
             for level, width in enumerate(widths[:-1])
         )
-        self.head = nn.Conv2d(widths[0], BLOCK**2 + 2, 1)
-        _hush(*self.up, self.head)
+        self.head = nn.Conv2d(widths[0], span**2 * (BLOCK**2 * pixels + 3), 1)
+        _hush(*self.up)
         with torch.no_grad():
-            self.head.weight[: BLOCK**2, :MEASURES] = torch.tensor(FIRST_GAINS)[:, None, None]
+            self.trust.weight.copy_(torch.tensor(FIRST_GAINS)[:, None, None])
+            self.head.weight.zero_()
             assert self.head.bias is not None
-            self.head.bias[-1] = 0.5
+            self.head.bias.zero_()[-(span**2) :] = FIRST_DOUBT
         up_and_down = zip(modules_down, (*modules_up, 0), strict=True)
-        self.reach_px = BLOCK * (2 + sum((1 + down + up) * 2**level for level, (down, up) in enumerate(up_and_down)))
+        seen_blocks = span * sum((1 + down + up) * 2**level for level, (down, up) in enumerate(up_and_down))
+        self.reach_px = BLOCK * (4 + seen_blocks)
         """How far from a pixel the image can change its height."""
 
     @property
@@ -240,25 +228,33 @@ class CompactGplwsNet(nn.Module):
         return self.head.weight.device
 
     def forward(self, frames: Tensor, z: Tensor) -> Prediction:
-        """``frames`` (B, N, C, H, W) in 0..1, ``z`` (B, N)."""
+        """``frames`` (B, N, C, H, W) in 0..1, ``z`` (B, N). Only training needs the weights of the frames."""
         height, width = frames.shape[-2:]
         answers = self.answers(frames, None)
         assert answers is not None
-        scores, offset, doubt = torch.split(answers, [BLOCK**2, 1, 1], dim=2)
+        scores, offset, doubt = split_answers(answers)
         weights = torch.softmax(scores, dim=1)
         spacing = torch.gradient(z, dim=1)[0] if z.shape[1] > 1 else torch.zeros_like(z)
-        heights = (weights * (z[:, :, None, None, None] + offset * spacing[:, :, None, None, None])).sum(1)
-        spread = F.softplus((weights * doubt).sum(1))
-        full = [F.pixel_shuffle(part, BLOCK)[..., :height, :width] for part in (heights, weights, spread)]
-        return Prediction(full[0][:, 0], full[1][:, :, 0], full[2][:, 0])
+        heights = (weights * z[:, :, None, None, None]).sum(1)
+        shift = (weights * (offset * spacing[:, :, None, None, None])).sum(1)
+        spread = F.softplus(smoothed((weights * doubt).sum(1)))
+        found, unsure = (as_pixels(part)[:, :height, :width] for part in (heights + smoothed(shift), spread))
+        if not self.training:
+            return Prediction(found, None, unsure)
+        shares = as_pixels(weights.flatten(0, 1)).view(*z.shape, -1, answers.shape[-1] * BLOCK)
+        return Prediction(found, shares[..., :height, :width], unsure)
 
     def answers(self, frames: Tensor | None, past: Past | None = None) -> Tensor | None:
-        """Scores of the 16 pixels of each block, offset in steps and doubt: (B, n, 18, H / 4, W / 4), H and W padded.
+        """For :func:`split_answers`: (B, n, C, H / 4, W / 4), H and W padded to a multiple of ``multiple``.
 
         With a ``past``, ``frames`` are the next ones of the stack or None, and the answers those that are due: None
         at first, the rest when ``past.last`` is set.
         """
-        x = None if frames is None else self._look(frames)
+        x = measures = None
+        if frames is not None:
+            measures, x = self._look(frames)
+            if past is not None:
+                past.keep(self.trust, measures)
         levels = len(self.down)
         skipped: list[Tensor | None] = []
         for modules in self.down:
@@ -269,8 +265,8 @@ class CompactGplwsNet(nn.Module):
             if past is not None and link is not None:
                 past.keep(self.up[level], link)
             if x is not None:
-                raised = F.interpolate(self.up[level](_as_images(x)), scale_factor=2, mode="bilinear")
-                finer = _as_stacks(raised, len(x))
+                coarser = F.interpolate(self.up[level](_as_images(x)), scale_factor=2, mode="bilinear")
+                finer = _as_stacks(coarser, len(x))
                 if past is not None:
                     link = past.take(self.up[level], finer.shape[2])
                 assert link is not None
@@ -278,16 +274,37 @@ class CompactGplwsNet(nn.Module):
             x = _through(self.refine[level], x, past)
         if x is None:
             return None
-        answers: Tensor = self.head(_as_images(x).to(self.head.weight.dtype))
+        if past is not None:
+            measures = past.take(self.trust, x.shape[2])
+        assert measures is not None
+        answers = self._score(_as_images(x).to(self.head.weight.dtype), _as_images(measures))
         return answers.view(len(x), -1, *answers.shape[1:])
 
-    def _look(self, frames: Tensor) -> Tensor:
-        """Focus features (B, C, N, H / 4, W / 4) of each frame."""
+    def _look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Focus measures (B, 2, N, h, w) and features (B, C, N, h / span, w / span) of each frame."""
         grey = frames.mean(2) if frames.shape[2] > 1 else frames[:, :, 0]
         rows, columns = (-side % self.multiple for side in grey.shape[-2:])
-        grey = F.pad(torch.sqrt(grey + 1e-4), (0, columns, 0, rows), mode="replicate")
-        features = _as_stacks(self.stem(grey.flatten(0, 1)[:, None]), len(frames))
-        return features.to(next(self.down.parameters()).dtype)
+        if rows or columns:
+            grey = F.pad(grey, (0, columns, 0, rows), mode="replicate")
+        measures, features = self.stem(torch.sqrt(grey + 1e-4).flatten(0, 1)[:, None])
+        dtype = next(self.down.parameters()).dtype
+        return _as_stacks(measures, len(frames)), _as_stacks(features, len(frames)).to(dtype)
+
+    def _score(self, images: Tensor, measures: Tensor) -> Tensor:
+        """Answers (M, C, h, w) from the vectors of the frames (M, C, h / span, w / span) and their measures."""
+        answers = self.head(images)
+        if self.span > 1:
+            answers = F.pixel_shuffle(answers, self.span)
+        common, others = answers[:, -3:-2] + self.trust(measures), answers[:, -2:]
+        if self.pixels:
+            common = answers[:, :-3] + raised(common)
+        return torch.cat((common, others), dim=1)
+
+
+def split_answers(answers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (..., P, h, w) of each block of a frame, P = 16 for its pixels or 1, offset in steps and doubt."""
+    scores, offset, doubt = torch.split(answers, [answers.shape[-3] - 2, 1, 1], dim=-3)
+    return scores, offset, doubt
 
 
 def _through(modules: nn.Module, x: Tensor | None, past: Past | None) -> Tensor | None:

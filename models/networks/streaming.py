@@ -28,7 +28,8 @@ from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import ReconstructionOptions
 from models.networks.calibration import Calibration
-from models.networks.gplws_compact import BLOCK, Past
+from models.networks.gplws_compact import BLOCK, as_pixels, smoothed, split_answers
+from models.networks.past import Past
 from models.sweep_checks import check_arrivals, full_scale, is_saturated
 
 PIXELS_AT_ONCE = 1 << 21
@@ -48,7 +49,7 @@ class StreamableNetwork(Protocol):
 
 
 class _Strip:
-    """Running sums for some rows of the image; every array is (16, rows / 4, columns / 4), 4 x 4 pixels a block."""
+    """Running sums for some rows of the image; every array is (P, rows / 4, columns / 4), P = 16 or 1 for a block."""
 
     def __init__(self, core: slice, reach: slice) -> None:
         self.core, self.reach = core, reach
@@ -63,15 +64,14 @@ class _Strip:
         return twin
 
     def add(self, answers: Tensor, z: Tensor, spacing: Tensor) -> list[NDArray[np.uint8]]:
-        """Take in the ``answers`` (n, 18, h, w) of frames at ``z`` (n,); ``spacing`` (n,): that of their neighbours.
+        """Take in the ``answers`` (n, P + 2, h, w) of frames at ``z`` (n,); ``spacing`` (n,): that of their neighbours.
 
         Returns for each frame where it is the best so far, (rows, columns) 0 or 255.
         """
-        answers = answers.float()
-        scores, offset, doubt = torch.split(answers, [BLOCK**2, 1, 1], dim=1)
+        scores, offset, doubt = split_answers(answers.float())
         if self.top is None:
             self.top = torch.full_like(scores[0], NO_SCORE)
-            self.total, self.height, self.doubt = (torch.zeros_like(scores[0]) for _ in range(3))
+            self.total, self.height, self.shift, self.doubt = (torch.zeros_like(scores[0]) for _ in range(4))
             self.best = torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
         top = self.top
         is_better = []
@@ -80,12 +80,12 @@ class _Strip:
             self.best = torch.where(better, self.count, self.best)
             top = torch.maximum(top, frame)
             self.count += 1
-            is_better.append(_image(better.to(torch.uint8) * 255).cpu().numpy())
+            is_better.append(_labels(better.to(torch.uint8) * 255))
         weights = torch.exp(scores - top)
         fade = torch.exp(self.top - top)
-        places = z[:, None, None, None] + offset * spacing[:, None, None, None]
         self.total = self.total * fade + weights.sum(0)
-        self.height = self.height * fade + (weights * places).sum(0)
+        self.height = self.height * fade + (weights * z[:, None, None, None]).sum(0)
+        self.shift = self.shift * fade + (weights * (offset * spacing[:, None, None, None])).sum(0)
         self.doubt = self.doubt * fade + (weights * doubt).sum(0)
         self.top = top
         return is_better
@@ -93,16 +93,17 @@ class _Strip:
     def result(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
         """Height, spread in steps and best frame, each (rows, columns) of the strip without its overlap."""
         inside = slice(self.core.start - self.reach.start, self.core.stop - self.reach.start)
-        spread = F.softplus(self.doubt / self.total)
-        height, doubt, best = (
-            _image(part)[inside].cpu().numpy() for part in (self.height / self.total, spread, self.best)
-        )
-        return height, doubt, best
+        shift, doubt = (smoothed((part / self.total)[None]) for part in (self.shift, self.doubt))
+        places = (self.height / self.total)[None] + shift
+        height, spread = (as_pixels(part)[0][inside].cpu().numpy() for part in (places, F.softplus(doubt)))
+        return height, spread, _labels(self.best)[inside]
 
 
-def _image(blocks: Tensor) -> Tensor:
-    """(16, h, w) to (4 h, 4 w)."""
-    return F.pixel_shuffle(blocks, BLOCK)[0]
+def _labels(parts: Tensor) -> NDArray[Any]:
+    """(P, h, w) whole numbers to (4 h, 4 w): of the 16 pixels of each block, or the same for all."""
+    whole = parts if len(parts) > 1 else parts.expand(BLOCK**2, -1, -1)
+    image: NDArray[Any] = F.pixel_shuffle(whole, BLOCK)[0].cpu().numpy()
+    return image
 
 
 class StreamingNetwork:
