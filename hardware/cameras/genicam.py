@@ -30,6 +30,7 @@ from hardware.clock import Clock
 from models.language import _
 
 TRIES = 3
+BUFFERS = 8
 PRODUCER_PATHS = "GENICAM_GENTL64_PATH"
 READABLE, WRITABLE = (genapi.EAccessMode.RO, genapi.EAccessMode.RW), (genapi.EAccessMode.WO, genapi.EAccessMode.RW)
 
@@ -157,6 +158,7 @@ class GenicamCamera:
         try:
             self._acquirer = self._opened()
             with self._plain_errors():
+                self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
                 self._features = _GenapiFeatures(self._acquirer.remote_device.node_map)
                 sfnc.switch_automatics_off(self._features)
                 sfnc.set_features(self._name, self._features, self._profile.features)
