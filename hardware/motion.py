@@ -377,7 +377,11 @@ class FocusAxis:
             self._run_up_done = True
 
     def _settled_um(self, z_um: float, cancel: threading.Event | None) -> float:
-        """Wait as ``settle`` says; the measured z."""
+        """Wait as ``settle`` says; the measured z, which is ``z_um`` itself where the reading is too coarse to tell."""
+        here_um = self._rest(z_um, cancel)
+        return z_um if abs(here_um - z_um) <= 0.5 * self._stage.grain_um + ROUNDING_UM else here_um
+
+    def _rest(self, z_um: float, cancel: threading.Event | None) -> float:
         if self.settle != "position":
             self._pause(self.settle_ms / 1000.0, cancel)
             return self._read()

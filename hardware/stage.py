@@ -67,6 +67,11 @@ class Stage(Protocol):
         ...
 
     @property
+    def grain_um(self) -> float:
+        """``position_um`` is told no finer than this, 0 where it does not matter. Moves may be finer."""
+        ...
+
+    @property
     def is_referenced(self) -> bool:
         """True where positions mean something. False after power-up, an alarm or a stop that lost the position:
         moves then raise StageUnreferenced until the stage was homed or a person confirmed the position."""

@@ -172,6 +172,7 @@ def _sweep(
 ) -> Iterator[Frame]:
     heights_um = [float(z_um) for z_um in plan.z_um]
     done = 0
+    frame: Frame | None = None
     try:
         for frame in timed_frames(axis, camera, heights_um, cancel, recovery):
             yield frame
@@ -181,12 +182,27 @@ def _sweep(
     for index in range(done, len(heights_um)):
         while True:
             try:
-                frame = _frame(axis, camera, index, heights_um[index], cancel, recovery)
+                taken = _frame(axis, camera, index, heights_um[index], cancel, recovery)
+                _check_progress(axis, frame, taken)
+                frame = taken
                 break
             except (StageError, CameraError) as error:
                 recovery.after(error, index)
         recovery.refuse_if_ended()
         yield frame
+
+
+def _check_progress(axis: FocusAxis, before: Frame | None, frame: Frame) -> None:
+    """Raises StageError where a frame does not lie beyond the one before it: no height map could be made of them."""
+    if before is None:
+        return
+    ahead_um = frame.z_requested_um - before.z_requested_um
+    if (frame.z_measured_um - before.z_measured_um) * ahead_um <= 0:
+        raise StageError(
+            _(
+                "{stage} stands at {z:.3f} µm as before, although it was sent {step:g} µm further. Take larger steps."
+            ).format(stage=axis.name, z=frame.z_measured_um, step=ahead_um)
+        )
 
 
 def _frame(

@@ -97,6 +97,10 @@ class SimulatedStage:
     def limits_um(self) -> tuple[float, float]:
         return self.settings.low_um, self.settings.high_um
 
+    @property
+    def grain_um(self) -> float:
+        return self.settings.resolution_um
+
     def position_um(self) -> float:
         self._check()
         with self._state:

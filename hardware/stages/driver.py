@@ -57,6 +57,7 @@ class SerialStage(ABC):
     """What people call the controller."""
     can_home: bool = False
     stop_loses_position: bool = False
+    grain_um: float = 0.0
     power_up_um: ClassVar[float | None] = 0.0
     """The position that the controller reports after a reset; None: it remembers."""
 

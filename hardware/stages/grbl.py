@@ -177,6 +177,7 @@ class GrblStage(SerialStage):
                 _("{stage} does not tell its setting ${number}.").format(stage=self.name, number=missing[0])
             )
         self._controller = settings
+        self.grain_um = 2.54 if settings[13] else 1.0  # 4 digits of an inch, 3 of a millimetre
         self.can_home = bool(int(settings[22]) & 1)
         if not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
@@ -286,7 +287,7 @@ class GrblStage(SerialStage):
         self._latest = None
 
     def _soft_reset(self) -> None:
-        self._line.tell(SOFT_RESET)
+        self._line.urgent(SOFT_RESET)  # past the resynchronisation: a locked controller answers nothing else
         self._line.listen(BOOT_S, until=lambda heard: _GREETING.fullmatch(heard) is not None)
         self._needs_reset = False
         self._latest = None

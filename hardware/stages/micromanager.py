@@ -48,6 +48,7 @@ class MicroManagerStage:
     """A :class:`hardware.stage.Stage`. Raises StageError where the configuration or the stage is missing."""
 
     can_home = True
+    grain_um = 0.0
     stop_loses_position = False
 
     def __init__(self, profile: MicroManagerStageProfile) -> None:

@@ -1,0 +1,285 @@
+"""Sweeps over an emulated GRBL controller, real bytes and real threads, through everything that goes wrong."""
+
+import contextlib
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from hardware.camera import CameraDisconnected, CameraError
+from hardware.motion import FocusAxis
+from hardware.recovery import Recovery
+from hardware.simulator.controllers.grbl import GrblEmulator
+from hardware.stage import StageAlarm, StageDisconnected, StageError, StageStopped, StageUnreferenced
+from hardware.stages import grbl
+from hardware.sweep import SweepPlan, capture
+from models.errors import Cancelled
+from models.storage import frames_written, is_complete, open_stack, recover
+from tests.hardware.height_camera import HeightCamera, exposure_number, true_height_um
+
+PLAN = SweepPlan.by_count(-500.0, -519.0, 20)
+
+
+class Rig:
+    """A homed axis on an emulated controller, and a camera that sees the true height."""
+
+    def __init__(self, emulator: GrblEmulator, **axis) -> None:
+        self.emulator = emulator
+        section = {"driver": "grbl", "port": emulator.port, "low_um": -3000.0, "high_um": 0.0, "speed_um_s": 5000.0}
+        self.stage = grbl.DRIVER.open(grbl.DRIVER.settings(**section, timeout_s=0.3))
+        self.axis = FocusAxis(self.stage, **{"backlash_um": 10.0, "stall_s": 0.4, **axis})
+        self.axis.home()
+        self.top_um = emulator.motor.high_um
+        self.low_um = emulator.motor.low_um
+        self.camera = HeightCamera(lambda: emulator.motor.position_um - self.top_um)
+        self.told: list[str] = []
+
+    def recovery(self, **options) -> Recovery:
+        return Recovery(self.axis, self.camera, told=self.told.append, **{"patience_s": 3.0, **options})
+
+    def home_again(self, _interruption) -> bool:
+        """What a person does after an alarm."""
+        self.emulator.motor.low_um = self.low_um
+        self.axis.home()
+        return True
+
+    def hit_a_switch(self) -> None:
+        with self.emulator.lock:
+            self.emulator.motor.low_um = self.emulator.motor.position_um + 1.0
+
+    def pull_the_cable(self, seconds: float) -> None:
+        self.emulator.unplug()
+        threading.Timer(seconds, self.emulator.replug).start()
+
+    def close(self) -> None:
+        self.stage.close()
+
+
+@pytest.fixture
+def rig():
+    with GrblEmulator(homing=True, hard_limits=True, above_um=3000.0) as emulator:
+        emulator.settings[27] = 400.0 / 1000.0
+        with contextlib.closing(Rig(emulator)) as opened:
+            yield opened
+
+
+def at(index, action):
+    """An ``on_frame`` that acts once a certain frame is safe."""
+    return lambda frame: action() if frame.index == index else None
+
+
+def check_file(path, plan):
+    """Every frame there, each once, in order, each seen where the file says that it was."""
+    assert is_complete(path)
+    stack = open_stack(path)
+    assert len(stack) == plan.frame_count
+    np.testing.assert_allclose(stack.z_um, plan.z_um, atol=0.2)
+    assert np.all(np.diff(stack.z_um) < 0)
+    numbers = []
+    for z_um, image in zip(stack.z_um, (stack.frames[index] for index in range(len(stack))), strict=True):
+        assert true_height_um(image) == pytest.approx(z_um, abs=0.3)
+        numbers.append(exposure_number(image))
+    assert numbers == sorted(set(numbers))
+    return stack
+
+
+def check_kept(path, plan, least):
+    """An incomplete file that can be made a shorter stack, its frames where the plan says."""
+    assert not is_complete(path)
+    kept, planned = frames_written(path)
+    assert (kept >= least, planned) == (True, plan.frame_count)
+    stack = recover(path)
+    np.testing.assert_allclose(stack.z_um, plan.z_um[:kept], atol=0.2)
+    for index in range(kept):
+        assert true_height_um(stack.frames[index]) == pytest.approx(stack.z_um[index], abs=0.3)
+    return stack
+
+
+def test_500_frames_through_unplugs_alarms_and_lost_pictures(rig, tmp_path):
+    chance = random.Random(4)
+    plan = SweepPlan.by_count(-500.0, -749.5, 500)
+    moments = chance.sample(range(10, 490), 5)
+    trouble = {
+        **dict.fromkeys(moments[:3], "cable"),
+        moments[3]: "switch",
+        moments[4]: "reset",
+    }
+    lost = []
+
+    def fault() -> str | None:
+        if chance.random() >= 0.05:
+            return None
+        lost.append(chance.choice(["late", "corrupt", "old"]))
+        return lost[-1]
+
+    def make_trouble(frame) -> None:
+        kind = trouble.pop(frame.index, None)
+        if kind == "cable":
+            threading.Timer(chance.uniform(0.0, 0.01), rig.pull_the_cable, (chance.uniform(0.05, 0.3),)).start()
+        elif kind == "switch":
+            rig.hit_a_switch()
+        elif kind == "reset":
+            rig.emulator.reset()
+
+    asked = []
+
+    def person(interruption) -> bool:
+        asked.append(interruption)
+        assert interruption.position_lost
+        assert interruption.frame_index == frames_written(path)[0]
+        return rig.home_again(interruption)
+
+    rig.camera.faults = fault
+    path = tmp_path / "stack.h5"
+    capture(rig.axis, rig.camera, plan, path, on_frame=make_trouble, recovery=rig.recovery(decide=person))
+    assert not trouble
+    stack = check_file(path, plan)
+    course = stack.metadata["course"]
+    assert 10 < len(lost) < 60
+    assert course["pictures_repeated"] == len([kind for kind in lost if kind])
+    assert course["decisions"] == len(asked) == 2
+    assert course["reconnections"] >= 3
+    assert course["timing"] == "program"
+    assert all(event for event in course["events"])
+
+
+class TestCable:
+    def test_plugged_in_again_the_sweep_goes_on_where_it_was(self, rig, tmp_path):
+        path = tmp_path / "a.h5"
+        capture(
+            rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(),
+            on_frame=at(7, lambda: rig.pull_the_cable(0.3)),
+        )  # fmt: skip
+        check_file(path, PLAN)
+        assert any("port" in event and "Plug" in event for event in rig.told)
+        assert "The connection is back." in rig.told
+
+    def test_left_out_the_file_is_kept_and_the_words_say_what_to_do(self, rig, tmp_path):
+        path = tmp_path / "a.h5"
+        with pytest.raises(StageDisconnected, match=r"Plug in its cable|Check cable"):
+            capture(
+                rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(patience_s=0.3),
+                on_frame=at(7, rig.emulator.unplug),
+            )  # fmt: skip
+        stack = check_kept(path, PLAN, 8)
+        assert "not connected" in " ".join(stack.metadata["course"]["events"])
+
+    def test_a_board_that_lost_its_power_with_the_cable_is_not_moved(self, rig, tmp_path):
+        path = tmp_path / "a.h5"
+
+        def unplug():
+            rig.emulator.unplug()
+            threading.Timer(0.1, lambda: rig.emulator.replug(reset=True)).start()
+
+        with pytest.raises(StageUnreferenced, match=r"[Hh]ome it"):
+            capture(rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(), on_frame=at(7, unplug))
+        jogs = [command for command in rig.emulator.commands if command.startswith("$J")]
+        time.sleep(0.1)
+        assert jogs == [command for command in rig.emulator.commands if command.startswith("$J")]
+        check_kept(path, PLAN, 8)
+
+    def test_stop_and_cancel_end_the_wait_at_once(self, rig, tmp_path):
+        for name, act, error in (("a", rig.axis.stop, StageStopped), ("b", None, Cancelled)):
+            cancel = threading.Event()
+
+            def pull(act=act, cancel=cancel):
+                rig.emulator.unplug()
+
+                def end():
+                    with contextlib.suppress(StageDisconnected):  # not heard, but remembered
+                        act() if act else cancel.set()
+
+                threading.Timer(0.2, end).start()
+
+            began_s = time.monotonic()
+            with pytest.raises(error):
+                capture(
+                    rig.axis, rig.camera, PLAN, tmp_path / f"{name}.h5", cancel=cancel, on_frame=at(3, pull),
+                    recovery=rig.recovery(cancel=cancel, patience_s=60.0),
+                )  # fmt: skip
+            assert time.monotonic() - began_s < 30.0
+            rig.emulator.replug()
+            rig.axis.release()
+            rig.axis.reconnect(5.0)
+            check_kept(tmp_path / f"{name}.h5", PLAN, 4)
+
+
+class TestAlarm:
+    @pytest.mark.parametrize("trouble", ["hit_a_switch", "reset"])
+    def test_without_a_person_the_sweep_ends_and_nothing_moves(self, rig, tmp_path, trouble):
+        path = tmp_path / "a.h5"
+        action = rig.hit_a_switch if trouble == "hit_a_switch" else rig.emulator.reset
+        with pytest.raises(StageError, match=r"[Hh]ome it") as end:
+            capture(rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(), on_frame=at(7, action))
+        assert isinstance(end.value, StageAlarm | StageUnreferenced)
+        check_kept(path, PLAN, 8)
+        assert not rig.axis.is_referenced
+
+    def test_a_person_who_only_says_go_on_moves_nothing(self, rig, tmp_path):
+        path = tmp_path / "a.h5"
+        with pytest.raises(StageUnreferenced, match=r"[Hh]ome it"):
+            capture(
+                rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(decide=lambda _interruption: True),
+                on_frame=at(7, rig.emulator.reset),
+            )  # fmt: skip
+        check_kept(path, PLAN, 8)
+
+    def test_a_stalled_stage_is_a_matter_for_a_person(self, rig, tmp_path):
+        path = tmp_path / "a.h5"
+        with pytest.raises(StageError, match="in its way"):
+            capture(rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(), on_frame=at(7, rig.emulator.stall))
+        check_kept(path, PLAN, 8)
+        rig.emulator.stall(False)
+
+        def free(_interruption):
+            rig.emulator.stall(False)
+            return True
+
+        capture(
+            rig.axis, rig.camera, PLAN, tmp_path / "b.h5", recovery=rig.recovery(decide=free),
+            on_frame=at(7, rig.emulator.stall),
+        )  # fmt: skip
+        check_file(tmp_path / "b.h5", PLAN)
+
+
+class TestCamera:
+    @pytest.mark.parametrize("kind", ["late", "corrupt", "old"])
+    def test_a_picture_is_asked_for_again_and_counted(self, rig, tmp_path, kind):
+        kinds = iter([None, None, kind, kind, None, kind])
+        rig.camera.faults = lambda: next(kinds, None)
+        path = tmp_path / "a.h5"
+        capture(rig.axis, rig.camera, PLAN, path, recovery=rig.recovery())
+        assert check_file(path, PLAN).metadata["course"]["pictures_repeated"] == 3
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [("late", "in time"), ("corrupt", "Check its cable"), ("old", "before the stage had settled")],
+    )
+    def test_not_forever(self, rig, tmp_path, kind, words):
+        path = tmp_path / "a.h5"
+        with pytest.raises(CameraError, match=words):
+            capture(
+                rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(),
+                on_frame=at(7, lambda: setattr(rig.camera, "faults", lambda: kind)),
+            )  # fmt: skip
+        check_kept(path, PLAN, 8)
+
+    def test_plugged_in_again_it_goes_on(self, rig, tmp_path):
+        def pull():
+            rig.camera.plugged = False
+            threading.Timer(0.3, lambda: setattr(rig.camera, "plugged", True)).start()
+
+        path = tmp_path / "a.h5"
+        capture(rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(), on_frame=at(7, pull))
+        assert check_file(path, PLAN).metadata["course"]["reconnections"] == 1
+
+    def test_left_out_the_file_is_kept(self, rig, tmp_path):
+        path = tmp_path / "a.h5"
+        with pytest.raises(CameraDisconnected, match="Plug it in"):
+            capture(
+                rig.axis, rig.camera, PLAN, path, recovery=rig.recovery(patience_s=0.3),
+                on_frame=at(7, lambda: setattr(rig.camera, "plugged", False)),
+            )  # fmt: skip
+        check_kept(path, PLAN, 8)
