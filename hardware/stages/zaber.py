@@ -279,6 +279,7 @@ class ZaberStage(SerialStage):
             ) from None
 
     def _halt(self) -> None:
+        # Not estop: an abrupt halt may lose steps, and with them the position.
         self._latest = None
         self._line.urgent(f"/{self._address} {self._axis} stop\n".encode("ascii"))
 
