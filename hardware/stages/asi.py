@@ -26,8 +26,9 @@ PAUSE_LIMIT_S = 10.0
 RETURN_BEGINS_S = 0.05
 UPPER_SWITCH, LOWER_SWITCH, AXIS_ENABLED = 0x40, 0x80, 0x02
 
+UNKNOWN = 1
 ERRORS = {
-    1: N_("it does not know the command"),
+    UNKNOWN: N_("it does not know the command"),
     2: N_("it has no such axis"),
     3: N_("a number is missing in the command"),
     4: N_("the number is out of range"),
@@ -72,7 +73,7 @@ def _is_done(line: str) -> bool:
 
 def _is_build(line: str) -> bool:
     """Firmware from before 2010 does not know ``BU`` and says so, as nobody else would."""
-    return _BUILD.fullmatch(line) is not None or refusal(line) == 1
+    return _BUILD.fullmatch(line) is not None or refusal(line) == UNKNOWN
 
 
 FORMAT = LineFormat(
@@ -162,8 +163,8 @@ class AsiStage(SerialStage):
 
     def _set_modes(self) -> None:
         """What the controller forgets when it is switched off."""
-        self._command(f"B {self._axis}=0")
-        self._command(f"S {self._axis}={self._speed_um_s / 1000.0:.6f}")
+        for command in (f"B {self._axis}=0", f"S {self._axis}={self._speed_um_s / 1000.0:.6f}"):
+            self._command(command, may_be_unknown=True)  # a piezo has neither
         speed_mm_s = self._value("S")
         if speed_mm_s is not None and speed_mm_s > 0:
             self._speed_um_s = 1000.0 * speed_mm_s
@@ -343,7 +344,7 @@ class AsiStage(SerialStage):
             lambda line: value(line, self._axis) is not None or refusal(line) is not None,
             repeat=True,
         )
-        if refusal(told) not in (None, 1):
+        if refusal(told) not in (None, UNKNOWN):
             raise self._refused(told)
         return value(told, self._axis)
 
@@ -355,10 +356,10 @@ class AsiStage(SerialStage):
             raise self._refused(told)
         return {letter.upper(): float(number) for letter, number in re.findall(rf"([A-Za-z])={_NUMBER}", told)}
 
-    def _command(self, command: str) -> None:
+    def _command(self, command: str, *, may_be_unknown: bool = False) -> None:
         """Raises what the controller's refusal means."""
         told = self._line.ask(command, _is_done)
-        if refusal(told) is not None:
+        if refusal(told) is not None and not (may_be_unknown and refusal(told) == UNKNOWN):
             raise self._refused(told)
 
     def _refused(self, told: str) -> StageError:

@@ -50,6 +50,7 @@ NO_FOCUS, _OUT_OF_RANGE = 7, {8, 10}
 _REFUSAL = re.compile(r"E\s*,?\s*(\d{1,3})")
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,6})?")
 _SWITCHES = re.compile(r"[0-9A-Fa-f]{1,2}")
+_WORD = re.compile(r"[A-Za-z]{3}")
 _NO_FOCUS = re.compile(r"FOCUS\s*=\s*NONE")
 
 
@@ -101,7 +102,8 @@ def identify(line: SerialLine) -> str | None:
         line.tell("")  # ends what somebody else may have begun
         line.listen(FLUSH_S)
         told = line.ask_lines("?", _is_last, timeout_s=INFORMATION_S)
-        name = told[0].strip().removesuffix(" INFORMATION") if len(told) > 1 and told[-1].strip() == "END" else None
+        named = [text.strip() for text in told[:-1] if _WORD.search(text) is not None]
+        name = named[0].removesuffix(" INFORMATION") if named and told[-1].strip() == "END" else None
         if name is None:
             if refusal(told[-1]) is None:
                 return None

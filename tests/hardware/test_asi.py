@@ -68,15 +68,18 @@ class TestTiger(StageBehaviour):
         trip(emulator)
 
 
-class TestOldFirmware(StageBehaviour):
-    driver = DRIVER
-    stop_bytes = b"HALT\r"
-
-    def emulator(self):
-        return AsiEmulator(old_firmware=True, version="USB-8.0a")
-
-    def trip(self, emulator):
-        trip(emulator)
+def test_old_firmware_that_knows_neither_build_nor_units():
+    emulator = AsiEmulator(old_firmware=True, version="USB-8.0a")
+    with connected(emulator, low_um=-200.0, high_um=200.0) as stage:
+        stage.start_move_to(50.0)
+        emulator.delay_next_s = 0.6
+        with contextlib.suppress(StageNoReply):
+            stage.position_um()
+        assert rest(stage) == pytest.approx(50.0)
+        stage.set_speed(300.0)
+        stage.stop()
+        stage.start_move_by(-20.0)
+        assert rest(stage) == pytest.approx(30.0)
 
 
 class TestIdentity:
@@ -149,6 +152,14 @@ class TestUnits:
             stage.start_move_to(-100.0)
             rest(stage)
             assert emulator.lowest_um == pytest.approx(-100.0, abs=0.2)
+
+    def test_a_piezo_axis_without_speed_and_backlash(self):
+        emulator = AsiEmulator(tiger=True, piezo=True)
+        with connected(emulator) as stage:
+            stage.start_move_to(30.0)
+            assert rest(stage) == pytest.approx(30.0, abs=0.1)
+            with pytest.raises(StageError, match="does not know"):
+                stage.set_speed(100.0)
 
 
 class TestHoming:

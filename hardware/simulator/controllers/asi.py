@@ -21,9 +21,9 @@ TIGER_Z_CARD = "2"
 class AsiEmulator(Emulator):
     """``travel_um``: between the limit switches; the power-up point lies ``above_um`` over the lower one.
 
-    ``tiger``: cards, addresses, banner. ``units_per_mm``: of positions (Tiger only). ``most_frames``: of a triggered
-    stack, 127 with old firmware. ``encoder_um``: grain of the steps of a triggered stack. ``old_firmware``: from
-    before ``BU``, ``UM`` and trailing-A replies.
+    ``tiger``: cards, addresses, banner. ``units_per_mm``: of positions (Tiger only). ``piezo``: the axis knows neither
+    speed nor backlash. ``most_frames``: of a triggered stack, 127 with old firmware. ``encoder_um``: grain of the
+    steps of a triggered stack. ``old_firmware``: knows neither ``BU`` nor ``UM``, values come as ``:Z=1.5 A``.
     """
 
     line_end = b"\r"
@@ -40,9 +40,10 @@ class AsiEmulator(Emulator):
         most_frames: int = 32767,
         encoder_um: float = 0.0,
         old_firmware: bool = False,
+        piezo: bool = False,
         version: str = "",
     ) -> None:
-        self.tiger, self.old_firmware = tiger, old_firmware
+        self.tiger, self.old_firmware, self.piezo = tiger, old_firmware, piezo
         self.version = version or ("v3.41" if tiger else "USB-9.2p")
         self.units_per_mm = units_per_mm
         self.most_frames, self.encoder_um = most_frames, encoder_um
@@ -84,7 +85,8 @@ class AsiEmulator(Emulator):
             self._trigger_command(name, rest)
             return
         handler = getattr(self, f"_on_{name.lower()}", None) if name.isalpha() else None
-        if handler is None or (self.old_firmware and name in ("BUILD", "UNITS")):
+        unknown = ("BUILD", "UNITS") * self.old_firmware + ("SPEED", "BACKLASH") * self.piezo
+        if handler is None or name in unknown:
             self.send(":N-1")
         else:
             handler(rest)
