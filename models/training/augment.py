@@ -1,5 +1,6 @@
 """What is changed at random in a stack before a network sees it: place, light, camera, and which way is up."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,8 @@ def augmented(
     if options.flip and rng.random() < 0.5:
         frames, height = frames[:, ::-1], height[::-1]
     light = _with_light(frames, options, rng)
+    if options.blank and rng.random() < options.blank:
+        _make_blank(light, rng)
     if light.ndim == 4 and channels == 1:
         light = light @ _GREY
     if options.noise:
@@ -60,6 +63,24 @@ def _with_light(frames: NDArray[np.uint8], options: Augmentation, rng: np.random
     for index, table in enumerate(tables):
         np.take(table, frames[index], out=light[index], mode="clip")
     return light
+
+
+def _make_blank(light: Floats, rng: np.random.Generator) -> None:
+    """Take all detail out of a side of the stack (N, H, W[, C]), or of the whole of it, in place; leave faint noise.
+
+    Nobody can know the heights there. What is to be learned is to say so.
+    """
+    rows, columns = np.indices(light.shape[1:3]) / max(light.shape[1:3]) - 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    beyond = rows * np.sin(angle) + columns * np.cos(angle) - rng.uniform(-0.9, 0.2)
+    part = np.clip(0.5 + 12 * beyond, 0, 1).astype(np.float32).reshape(1, *light.shape[1:3], *[1] * (light.ndim - 3))
+    noise = rng.standard_normal(light.shape[:3], np.float32)
+    smooth = rng.uniform(0, 1.5)
+    if smooth > 0.3:  # as compression and sensors with a colour filter leave it
+        noise = np.stack([cv2.GaussianBlur(frame, (0, 0), smooth) for frame in noise])
+    noise *= rng.uniform(0, 0.012) / max(float(noise.std()), 1e-6)
+    even = light.mean((1, 2), keepdims=True) + noise.reshape(*light.shape[:3], *[1] * (light.ndim - 3))
+    light += part * (even - light)
 
 
 def _add_noise(light: Floats, most: float, rng: np.random.Generator) -> None:

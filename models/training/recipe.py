@@ -99,6 +99,8 @@ class Augmentation(_Section):
     """Largest change of the brightness from the first to the last frame."""
     noise: float = Field(default=0.0, ge=0, le=0.5)
     """Largest standard deviation of the noise added to mid-grey, half of it shot noise."""
+    blank: Share = 0.0
+    """Part of the stacks that lose all detail on one side or everywhere, so that doubt is learned there."""
     colour: float = Field(default=0.0, ge=0, lt=1)
     """Gains of the colour channels from 1 - colour to 1 + colour, for networks that take colour."""
     stride: int = Field(default=1, ge=1, le=8)

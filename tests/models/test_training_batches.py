@@ -179,6 +179,23 @@ def test_light_changes_keep_the_order_of_grey_values():
     assert np.std(seen, axis=1).max() > 0.02  # frames of one stack differ in brightness
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_blank_side_has_lost_its_detail_and_keeps_its_truth(colours):
+    shape = (6, 48, 48, 3) if colours == 3 else (6, 48, 48)
+    texture = np.random.default_rng(1).integers(60, 200, shape, np.uint8)
+    truth = np.linspace(0, 5, 48 * 48, dtype=np.float32).reshape(48, 48)
+    options = NOTHING.model_copy(update={"blank": 1.0})
+    blank = []
+    for seed in range(40):
+        image, _z, height = augmented(texture, np.arange(6.0), truth, colours, options, np.random.default_rng(seed))
+        np.testing.assert_array_equal(height, truth)
+        assert image.shape == (6, colours, 48, 48)
+        detail = np.abs(np.diff(image, axis=-1)).mean((0, 1))
+        blank.append((detail < 0.03).mean())
+    assert 0.3 < np.mean(blank) < 0.95
+    assert max(blank) > 0.9  # some are blank all over
+
+
 def test_colour():
     example = render(0)
     colour = np.repeat(example.frames[..., None], 3, axis=-1)
