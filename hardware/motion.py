@@ -5,7 +5,7 @@ checked on the whole path -> driver -> settling -> measured position. STOP passe
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -289,8 +289,8 @@ class FocusAxis:
                 scan.end_scan()
             self._run_up_done = self._run_up_done and not others_move
 
-    def wait_at(self, z_um: float, within_um: float, cancel: threading.Event | None = None) -> float:
-        """Wait until a stage that something else moves has come so near to ``z_um`` and settled; the measured z.
+    def wait_at(self, heights_um: Collection[float], within_um: float, cancel: threading.Event | None = None) -> float:
+        """Wait until a stage that something else moves has come so near to one of these and settled; the measured z.
 
         Raises StageError where it does not come there, StageStopped, Cancelled.
         """
@@ -301,6 +301,7 @@ class FocusAxis:
             with self._line:
                 moving = self._stage.is_moving()
             here_um = self._read()
+            z_um = min(heights_um, key=lambda height_um: abs(height_um - here_um))
             if not moving and abs(here_um - z_um) <= within_um:
                 return self._settled_um(z_um, cancel)
             if abs(here_um - progress_um) > ROUNDING_UM:

@@ -160,7 +160,7 @@ class HardwareScan(Protocol):
       first height when asked. ``is_moving`` holds until the last height is done.
     - "camera": each exposure of the camera steps the stage. It stands in the middle of the stack when asked; the
       first pulse moves it to the first height, each further one by a step, the one after the last to anywhere between.
-    - "moves": every ordinary move ends with a pulse that releases the camera.
+    - "moves": every ordinary move ends with one pulse that releases the camera, also one to where the stage stands.
     """
 
     @property

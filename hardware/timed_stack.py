@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hardware.camera import Camera, CameraError, Picture, TriggeredCamera
+from hardware.camera import Camera, CameraDisconnected, CameraError, Picture, TriggeredCamera
 from hardware.motion import FocusAxis
 from hardware.recovery import Recovery
 from hardware.stage import ScanLeader, ScanRequest, StageError
@@ -24,6 +24,8 @@ BLOCK_BYTES = 512 * 1024 * 1024
 MOST_IN_A_BLOCK = 100
 READOUT_MS = 20.0
 SLACK_S = 1.0
+MORE_S = 0.05
+"""A picture too many comes within this time after the last."""
 OFF_HEIGHT = 0.1
 """A controller that rounds its steps may miss a height by this share of a step."""
 
@@ -76,9 +78,9 @@ def _obstacle(axis: FocusAxis, camera: Camera, heights_um: Sequence[float], lead
     if axis.settle == "image":
         return _("it cannot wait for a steady picture.")
     against = (heights_um[-1] - heights_um[0]) * axis.approach < 0
-    if axis.backlash_um and leader == "camera":
+    if axis.backlash_um and leader != "stage":
         return _("it cannot take out the backlash.")
-    if axis.backlash_um and leader == "stage" and against:
+    if axis.backlash_um and against:
         return _("it cannot take out the backlash in this direction.")
     return ""
 
@@ -109,7 +111,7 @@ def _block(
     if leader == "camera":
         return _led_by_camera(axis, camera, request, heights_um, cancel, recovery)
     assert isinstance(camera, TriggeredCamera)
-    with _armed(camera, len(heights_um)):
+    with _armed(camera, len(heights_um) + 1):
         if leader == "moves":
             return _led_by_moves(axis, camera, request, heights_um, cancel, recovery)
         return _led_by_stage(axis, camera, request, heights_um, recovery)
@@ -130,7 +132,7 @@ def _led_by_camera(
         _check_heights(axis, reached_um, heights_um)
         camera.snap()  # its pulse moves the stage to the first height
         for z_um in reached_um:
-            measured_um = axis.wait_at(z_um, abs(request.step_um) / 4, cancel)
+            measured_um = axis.wait_at([z_um], abs(request.step_um) / 4, cancel)
             settled_s = axis.clock.now()
             picture = camera.snap()
             recovery.check(picture, settled_s)
@@ -173,7 +175,8 @@ def _led_by_stage(
             pictures.append(camera.next_picture(patience_s))
             recovery.check(pictures[-1], begin_s)
             recovery.refuse_if_ended()
-        axis.wait_at(reached_um[-1], axis.tolerance_um)
+        axis.wait_at((reached_um[0], reached_um[-1]), axis.tolerance_um)  # some go back when they are done
+        _refuse_more(camera)
     return list(zip(reached_um, pictures, strict=True))
 
 
@@ -187,6 +190,21 @@ def _check_heights(axis: FocusAxis, reached_um: Sequence[float], heights_um: Seq
                 stage=axis.name, off=off_um
             )
         )
+
+
+def _refuse_more(camera: TriggeredCamera) -> None:
+    """Raises CameraError where the camera took more pictures than there are heights."""
+    try:
+        camera.next_picture(MORE_S)
+    except CameraDisconnected:
+        raise
+    except CameraError:  # as it should be
+        return
+    raise CameraError(
+        _("{camera} took more pictures than there are heights. Let the controller give one pulse per height.").format(
+            camera=camera.name
+        )
+    )
 
 
 @contextmanager
