@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hardware.line import SerialLine
 from hardware.stage import StageError, StageNoReply
-from hardware.stages import asi, grbl, marlin, pi_gcs2, prior, sangaboard, zaber
+from hardware.stages import asi, grbl, marlin, openuc2, pi_gcs2, prior, sangaboard, zaber
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
@@ -19,6 +19,7 @@ DRIVERS: dict[str, StageDriver] = {
         asi.DRIVER,
         marlin.DRIVER,
         sangaboard.DRIVER,
+        openuc2.DRIVER,
     )
 }
 """In the order in which a port of unknown use is asked: a question must be harmless to all that come after it."""
