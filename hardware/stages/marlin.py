@@ -18,7 +18,7 @@ from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
 QUICK_STOP, KILL = b"\nM410\n", b"\nM112\n"
-BOOT_S = 5.0
+BOOT_S, SETTINGS_S = 3.0, 2.5
 HOMING_LIMIT_S = 180.0
 SHIFT_UM = 6.0
 """``Z:`` is rounded to 10 um; where it is farther from the counted steps than this, the zero was shifted."""
@@ -98,7 +98,7 @@ def identify(line: SerialLine) -> str | None:
     """Version and machine from ``M115``, after the boot of a board that resets when its port is opened."""
     words = _firmware(line)
     if words is None and line.listen(BOOT_S, until=lambda heard: _GREETING.fullmatch(heard) is not None):
-        line.listen(BOOT_S / 2, until=_is_done)  # it lists its settings before it listens
+        line.listen(SETTINGS_S, until=_is_done)  # it lists its settings before it listens
         words = _firmware(line)
     return words
 

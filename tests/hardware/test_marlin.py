@@ -3,10 +3,9 @@
 import contextlib
 import threading
 import time
-from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.motion import FocusAxis
@@ -234,8 +233,6 @@ class TestParsers:
 class TestNoise:
     """No byte sequence makes the driver hang, crash or move."""
 
-    settings: ClassVar = {"trust_position": False}
-
     @pytest.fixture(scope="class")
     def line(self):
         with MarlinEmulator() as emulator:
@@ -243,6 +240,7 @@ class TestNoise:
             yield stage, emulator
             stage.close()
 
+    @settings(deadline=None)
     @given(
         data=st.lists(
             st.one_of(

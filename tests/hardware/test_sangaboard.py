@@ -5,7 +5,7 @@ import time
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.motion import FocusAxis
@@ -157,6 +157,7 @@ class TestNoise:
             yield stage, emulator
             stage.close()
 
+    @settings(deadline=None)
     @given(
         data=st.lists(
             st.one_of(
