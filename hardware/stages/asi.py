@@ -231,7 +231,11 @@ class AsiStage(SerialStage):
 
     def _start(self, command: str, length_um: float) -> None:
         if self._armed is not None:
-            raise StageError(_("{stage} waits for triggers. End the triggered stack first.").format(stage=self.name))
+            if self._stops == self._stops_before:
+                raise StageError(
+                    _("{stage} waits for triggers. End the triggered stack first.").format(stage=self.name)
+                )
+            self.end_scan()
         self._stops_before = self._stops
         self._command(f"{command} {self._axis}={_digits(length_um * self._units_per_um)}")
 
@@ -247,8 +251,8 @@ class AsiStage(SerialStage):
             )
 
     def _halt(self) -> None:
-        armed, self._armed = self._armed, None
-        disarm = b"" if armed is None else f"{armed}TTL X=0\r".encode("ascii")  # the next pulse would move it again
+        card = self._armed
+        disarm = b"" if card is None else f"{card}TTL X=0\r".encode("ascii")  # the next pulse would move it again
         self._line.urgent(b"HALT\r" + disarm)
 
     def _home(self) -> None:
@@ -304,8 +308,10 @@ class AsiStage(SerialStage):
         positions_um = _stack_um(middle_um, taken["X"] / TTL_UNITS_PER_UM, frames)
         for position_um in positions_um:
             self._check(position_um)
-        self._armed = card
-        self._command(f"{card}TTL X=4")
+        self._stops_before = self._stops
+        with self._halted_by_a_stop_meanwhile():
+            self._armed = card
+            self._command(f"{card}TTL X=4")
         return positions_um
 
     def end_scan(self) -> None:
@@ -314,11 +320,12 @@ class AsiStage(SerialStage):
         if card is None:
             return
         self._command(f"{card}TTL X=0")
-        self._command(f"{card}ZS F=1")
-        time.sleep(RETURN_BEGINS_S)
-        end_s = time.monotonic() + PAUSE_LIMIT_S
-        while self._is_busy() and time.monotonic() < end_s:
+        if self._stops == self._stops_before:  # after HALT nothing must move, not even back
+            self._command(f"{card}ZS F=1")
             time.sleep(RETURN_BEGINS_S)
+            end_s = time.monotonic() + PAUSE_LIMIT_S
+            while self._is_busy() and time.monotonic() < end_s:
+                time.sleep(RETURN_BEGINS_S)
         self._armed = None
 
     def _trigger_card(self) -> str:

@@ -362,6 +362,21 @@ class TestTriggeredStack:
             emulator.pulse()
             time.sleep(0.02)
             assert emulator.motor.position_um == here_um
+            stage.end_scan()
+            assert emulator.motor.position_um == here_um
+            stage.start_move_by(3.0)
+            rest(stage)
+            assert emulator.motor.position_um == pytest.approx(here_um + 3.0, abs=0.1)
+
+    def test_a_move_after_a_stop_ends_the_stack(self, tiger):
+        emulator = AsiEmulator(tiger=tiger)
+        with connected(emulator) as stage:
+            stage.begin_scan(scan(5.0, 9))
+            stage.stop()
+            stage.start_move_by(3.0)
+            assert rest(stage) == pytest.approx(3.0, abs=0.1)
+            emulator.pulse()
+            assert emulator.motor.position_um == pytest.approx(3.0, abs=0.1)
 
     def test_a_cable_that_comes_back_ends_the_stack(self, tiger):
         emulator = AsiEmulator(tiger=tiger)
@@ -453,7 +468,8 @@ def test_a_triggered_stack_through_the_focus_axis():
             assert heights_um == pytest.approx((32.5, 37.5, 42.5, 47.5))
             for z_um in heights_um:
                 emulator.pulse()
-                assert axis.wait_at(z_um, 0.3) == pytest.approx(z_um, abs=0.3)
+                rest(stage)
+                assert axis.position_um() == pytest.approx(z_um, abs=0.2)
             emulator.pulse()  # the last picture's
         assert axis.move_to(0.0) == pytest.approx(0.0, abs=0.2)
         assert emulator.motor.position_um == pytest.approx(0.0, abs=0.2)

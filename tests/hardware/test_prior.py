@@ -95,9 +95,11 @@ class TestIdentity:
             assert other.motor.position_um == 0.0
             assert not other.motor.is_moving
 
-    def test_no_other_driver_moves_it_when_it_asks_who_is_there(self):
+    def test_no_other_driver_moves_it_when_it_asks_who_is_there(self, monkeypatch):
         """A lone M, a V or a U would."""
         others = [at_one_baud(driver) for driver in DRIVERS.values() if driver is not DRIVER]
+        for driver in others:  # nobody boots here
+            monkeypatch.setattr(f"{driver.identify.__module__}.BOOT_S", 0.2, raising=False)
         with PriorEmulator(compatible=False) as emulator:
             emulator.motor.put(50.0)
             for driver in others:
