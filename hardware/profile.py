@@ -3,7 +3,7 @@
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from hardware.instance_lock import DeviceLock
 from hardware.motion import FocusAxis, Settling
 from hardware.simulator.camera import SimulatedCamera, SimulatedCameraSettings
 from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
-from hardware.stage import Stage, StagePortBusy
+from hardware.stage import Stage, StageError, StagePortBusy
 from hardware.stages.driver import SerialStageSettings
 from hardware.stages.micromanager import MicroManagerStage, MicroManagerStageProfile
 from hardware.stages.registry import DRIVERS, open_stage
@@ -313,11 +313,15 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
             locks.enter_context(DeviceLock(*device, StagePortBusy))
         stage = _open_stage(profile, clock)
         axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
+        seen_um = axis.position_um()
 
         def focus_um() -> float:
+            nonlocal seen_um
             if isinstance(stage, SimulatedStage):  # where it really is, play and all
                 return profile.axis.sign * (stage.carriage_um() - profile.axis.origin_um)
-            return axis.position_um()
+            with suppress(StageError):  # cut off: what is shown stays where it was, and the stage's own fault is told
+                seen_um = axis.position_um()
+            return seen_um
 
         known = None
         if isinstance(profile.camera, SimulatedCameraProfile):
