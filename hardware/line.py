@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import serial
 
 from hardware.framing import LineSplitter
-from hardware.serial_port import IO_ERRORS, READ_SLICE_S, WRITE_LIMIT_S, open_port
+from hardware.serial_port import IO_ERRORS, READ_SLICE_S, WRITE_LIMIT_S, open_port, write
 from hardware.stage import StageDisconnected, StageError, StageNoReply, StageStopped
 from models.language import _
 
@@ -276,7 +276,7 @@ class SerialLine:
                 raise self._unplugged()
             try:
                 self._log.append((time.monotonic(), ">", data[:LOG_ENTRY_BYTES]))
-                port.write(data)
+                write(port, data)
                 return
             except serial.SerialTimeoutException as error:
                 self._out_of_step = True
@@ -291,11 +291,11 @@ class SerialLine:
     def _write_urgent(self, port: serial.Serial, data: bytes) -> None:
         self._log.append((time.monotonic(), ">", data[:LOG_ENTRY_BYTES]))
         try:
-            port.write(data)
+            write(port, data)
         except serial.SerialTimeoutException:
             # The queue is full and nobody fetches it: throw it away, end the line that may be torn.
             port.reset_output_buffer()
-            port.write(self._format.command_end + data)
+            write(port, self._format.command_end + data)
 
     # -- reading
 

@@ -1,7 +1,10 @@
 """Opening a serial port for oneself alone, and saying in plain words why it cannot be had."""
 
 import errno
+import select
 import sys
+import time
+from contextlib import suppress
 
 import serial
 
@@ -42,6 +45,25 @@ def open_port(port_name: str, baud: int, stop_bits: int, *, keep_dtr: bool, stag
     except (*IO_ERRORS, ValueError) as error:
         raise _why_not(error, port_name, stage) from error
     return port
+
+
+def write(port: serial.Serial, data: bytes) -> None:
+    """All of ``data``, or serial.SerialTimeoutException where the port does not take it within ``WRITE_LIMIT_S``.
+
+    pyserial's own write also counts as late what was written in time, but by a program that then had to wait for the
+    processor. Raises one of ``IO_ERRORS`` where the port is gone.
+    """
+    if sys.platform == "win32" or not isinstance(port, serial.Serial):
+        port.write(data)
+        return
+    handle, end_s = port.fileno(), time.monotonic() + WRITE_LIMIT_S
+    while data:
+        with suppress(BlockingIOError):
+            data = data[os.write(handle, data) :]
+        if data:
+            left_s = end_s - time.monotonic()
+            if left_s <= 0 or not select.select([], [handle], [], left_s)[1]:
+                raise serial.SerialTimeoutException("write timeout")
 
 
 def _why_not(error: Exception, port_name: str, stage: str) -> StageError:
