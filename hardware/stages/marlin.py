@@ -104,14 +104,15 @@ def identify(line: SerialLine) -> str | None:
 
 
 def _firmware(line: SerialLine) -> str | None:
-    try:
-        told = line.ask_lines("M115", is_last=_is_done, timeout_s=0.6)
-    except StageNoReply:
-        return None
-    for text in told:
-        if match := _FIRMWARE.fullmatch(text):
-            machine = _MACHINE.fullmatch(text)
-            return f"{match[1]}, {machine[1]}" if machine else match[1]
+    for _repetition in range(2):  # the first may have been glued to what another program left without an end
+        try:
+            told = line.ask_lines("M115", is_last=_is_done, timeout_s=0.6)
+        except StageNoReply:
+            return None
+        for text in told:
+            if match := _FIRMWARE.fullmatch(text):
+                machine = _MACHINE.fullmatch(text)
+                return f"{match[1]}, {machine[1]}" if machine else match[1]
     return None
 
 

@@ -6,7 +6,6 @@ for a pulled cable: then the call is timed, and STOP must be the first word afte
 """
 
 import contextlib
-import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -15,20 +14,13 @@ import pytest
 
 from hardware.stage import StageDisconnected, StageError
 from hardware.stages.registry import DRIVERS
-from tests.hardware.stage_behaviour import PATIENCE_S, StageBehaviour, wait_until
+from tests.hardware.stage_behaviour import PATIENCE_S, wait_until
+from tests.hardware.test_identify import table_of
 
 pytestmark = pytest.mark.benchmark
 
 MOVES, QUERIES, BLOCKED_READS, RECONNECTIONS = 40, 75, 80, 5
 LIMIT_S = 0.05
-
-
-def behaviour(name: str) -> StageBehaviour:
-    module = importlib.import_module("tests.hardware.test_" + DRIVERS[name].stage.__module__.rpartition(".")[2])
-    for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, StageBehaviour) and value.__name__.startswith("Test"):
-            return value()
-    raise LookupError(name)
 
 
 @contextlib.contextmanager
@@ -59,7 +51,7 @@ def arrival_s(stage, emulator, stop_bytes: bytes) -> float:
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_stop_latency(benchmark, name):
-    table = behaviour(name)
+    table = table_of(DRIVERS[name])
     latencies: dict[str, list[float]] = {"move": [], "queries": [], "blocked read": [], "no cable": []}
 
     def measure() -> None:
