@@ -125,6 +125,18 @@ ACTIONS: tuple[ActionSpec, ...] = (
         N_("Search the sharpest plane between top and bottom of the stack"), "F8", "focus",
     ),
     ActionSpec(
+        "home", "stage", N_("Home…"),
+        N_("Drive the stage to its reference; asks first, for it may go through its whole travel"), "Ctrl+Home", "goto",
+    ),
+    ActionSpec(
+        "confirm_position", "stage", N_("This Position Is Right…"),
+        N_("Vouch for the position that the stage tells; nothing moves"), "Ctrl+Shift+P", "step",
+    ),
+    ActionSpec(
+        "devices", "camera", N_("Devices…"),
+        N_("Find stage and camera, and describe your microscope"), "Ctrl+M", "connect",
+    ),
+    ActionSpec(
         "connect", "camera", N_("Connect Microscope"),
         N_("Open the chosen stage and camera; nothing moves"), "Ctrl+D", "connect",
     ),
@@ -207,8 +219,8 @@ ACTIONS: tuple[ActionSpec, ...] = (
 )  # fmt: skip
 
 AFTER_LINE = frozenset(
-    {"close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "live", "auto_contrast", "snapshot"}
-    | {"use_depth_of_field", "start", "surface_after_capture", "align", "shortcuts"}
+    {"close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "home", "connect", "live", "auto_contrast"}
+    | {"snapshot", "use_depth_of_field", "start", "surface_after_capture", "align", "shortcuts"}
 )
 """A menu draws a line above these."""
 

@@ -15,6 +15,9 @@ from PySide6.QtWidgets import (
 
 from app.actions import Actions
 from app.bars import Bar, Bars
+from app.capture.device_page import DevicePage
+from app.capture.device_search import DeviceSearch
+from app.capture.faults import Faults
 from app.capture.link import MicroscopeLink
 from app.capture.run import CaptureRun
 from app.capture.workspace import CaptureWorkspace
@@ -72,6 +75,8 @@ class MainWindow(QMainWindow):
         self.link.set_auto_contrast(self.settings.auto_contrast)
         self.bars = Bars()
         self._stop_bar: Bar | None = None
+        self.faults = Faults(self.link, self.bars, lambda: self.capture.connect_microscope())
+        self.search = DeviceSearch(self)
         self.files = Files(self.opening, self.document, self.settings, self.bars, self)
         self._build()
         self._listen()
@@ -127,7 +132,9 @@ class MainWindow(QMainWindow):
         column.addWidget(self._pages, 1)
         column.addWidget(self.status)
         self.setCentralWidget(center)
-        self.tasks = Tasks(self.link, (self.opening.worker, self.opening.writer), self.status, actions, center)
+        self.tasks = Tasks(
+            self.link, (self.opening.worker, self.opening.writer, self.search.worker), self.status, actions, center
+        )
         self._connect_actions(actions)
         self._connect_pages()
         self._restore_layouts()
@@ -149,6 +156,9 @@ class MainWindow(QMainWindow):
             reset_layout=self.reset_layout,
             stop=self.stop,
             release=self.link.release,
+            home=self.faults.ask_home,
+            confirm_position=self.faults.ask_confirm,
+            devices=self.show_devices,
             cancel=self.tasks.cancel,
             snapshot=self._save_picture,
             auto_contrast=lambda on: setattr(self.settings, "auto_contrast", on),
@@ -185,6 +195,7 @@ class MainWindow(QMainWindow):
         self.files.opening_begun.connect(lambda: self.show_workspace("surface"))
         self.files.failed.connect(lambda error: self.show_error("", error))
         self.files.captures_folder_changed.connect(self._on_captures_folder_changed)
+        self.search.failed.connect(lambda error: self.show_error("", error))
         self.opening.opened.connect(self._on_opened)
         self.opening.saved.connect(self._on_saved)
 
@@ -215,6 +226,8 @@ class MainWindow(QMainWindow):
             self.settings.layouts = {}
         setup, sample = self.capture.stack.value(), self.capture.sample.text()
         options = self.surface.reconstruction.value()
+        for page in self.findChildren(DevicePage):
+            page.close()
         for action in self.actions():
             self.removeAction(action)
         self.surface.close_threads()
@@ -248,6 +261,21 @@ class MainWindow(QMainWindow):
             self.resize(available * 0.92)
             if available.width() < SMALL_SCREEN:
                 self.setWindowState(Qt.WindowState.WindowMaximized)
+
+    # --- devices
+
+    def show_devices(self) -> None:
+        """The page that finds devices and describes a microscope; what it saves can be connected at once."""
+        for page in self.findChildren(DevicePage):
+            if page.isVisible():
+                page.raise_()
+                page.activateWindow()
+                return
+        chosen = self.capture.profile.currentData() or ""
+        page = DevicePage(self, self.search, self.link, chosen, self._stop_if_moving)
+        page.saved.connect(lambda path: self.capture.show_profiles(str(path)))
+        page.connectRequested.connect(lambda: self.capture.connect_microscope())
+        page.show()
 
     # --- files
 
@@ -339,9 +367,8 @@ class MainWindow(QMainWindow):
             text = _("Something unexpected went wrong ({kind}: {error}). The log has the details.").format(
                 kind=type(error).__name__, error=error
             )
-        if isinstance(error, CameraError | StageError) and self.link.device is not None:
-            # Looked up when it is pressed: a change of language in between builds the workspace anew.
-            self.bars.show_fault(source, text, (_("Reconnect"), lambda: self.capture.connect_microscope()))
+        if isinstance(error, CameraError | StageError):
+            self.faults.show(source, text, error)
         elif isinstance(error, ReliefscopeError):
             self.bars.show_fault(source, text)
         else:
@@ -397,6 +424,7 @@ class MainWindow(QMainWindow):
             save_settings(self.settings)
         self.hide()  # threads may need seconds to end; nobody has to look at a window that does not answer
         self.run.close()
+        self.search.close()
         self.link.close()
         self.surface.close_threads()
         self.opening.close()

@@ -45,6 +45,8 @@ class Tasks(QObject):
         return {
             "": next((worker.title for worker in self._workers if worker.title), ""),
             "connect": _("Connecting"),
+            "home": _("Homing"),
+            "confirm": _("Confirming the position"),
             "exposure": _("Setting the exposure"),
             "focus": _("Focusing"),
             "capture": _("Capturing"),

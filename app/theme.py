@@ -213,6 +213,9 @@ QTabBar {{ background: {t.panel}; }}
 QTabBar::tab {{ background: transparent; color: {t.quiet}; padding: 6px 12px; border-bottom: 2px solid transparent; }}
 QTabBar::tab:selected {{ color: {t.text}; border-bottom: 2px solid {t.accent}; }}
 QListWidget {{ background: {t.panel}; border: none; outline: none; }}
+QDialog[role="page"] {{ border: 1px solid {t.border}; }}
+QTreeWidget {{ background: {t.field}; border: 1px solid {t.border}; border-radius: 4px; outline: none; }}
+QTreeWidget::item {{ padding: 4px; }}
 QListWidget::item {{ padding: 6px 10px; border-radius: 4px; }}
 QListWidget::item:selected {{ background: {t.accent}; color: {t.on_accent}; }}
 QHeaderView::section {{ background: {t.panel}; border: none; padding: 4px 8px; color: {t.quiet}; }}

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PySide6.QtCore import QObject, Signal
 
 from app.capture.device import Device, apply_what_fits, auto_exposure, describe, what_is_kept
 from app.capture.picture import LivePicture, SteadyLevels, look_at, white_of
+from app.capture.stage_watch import StageWatch
 from app.workers import Courier, DeviceThread, Latest
 from hardware.autofocus import autofocus
 from hardware.camera import CameraError, CameraSettings
@@ -27,8 +29,8 @@ from models.language import _
 
 log = logging.getLogger(__name__)
 
-POSITION_EVERY_S = 0.1
 DISPLAY_EVERY_S = 1 / 60
+RECONNECT_S = 5.0
 
 
 class MicroscopeLink(QObject):
@@ -62,10 +64,12 @@ class MicroscopeLink(QObject):
         self._target_um: float | None = None
         self._waiting_um: float | None = None
         self._intervals: list[float] = []
-        self._last_position_s = self._last_shown_s = 0.0
+        self._last_shown_s = 0.0
+        self._camera_lost = False
         self._courier = Courier(self)
         self._thread = DeviceThread("microscope", self)
         self._thread.failed.connect(self._on_failed)
+        self.stage = StageWatch(self._on_position, self._on_failed, self)
 
     # --- connection
 
@@ -91,16 +95,37 @@ class MicroscopeLink(QObject):
 
         self._run("connect", job)
 
+    def reconnect(self) -> None:
+        """Bring back the stage and camera that are described as connected. Nothing moves."""
+        microscope = self._microscope
+        if microscope is None or self.busy:
+            return
+        cancel = self._new_cancel()
+
+        def job() -> None:
+            self._courier.send(self._on_position, microscope.axis.reconnect(RECONNECT_S, cancel))
+            self.stage.found(microscope.axis)
+            if self._camera_lost:
+                microscope.camera.reconnect()
+                self._camera_lost = False
+            self._courier.send(self.set_live, True)
+
+        self.set_live(False)
+        self._run("connect", job)
+
     def disconnect(self) -> None:
         """Release stage and camera; a running task is cancelled first."""
-        microscope, self._microscope = self._microscope, None
+        microscope = self._microscope
         if microscope is None:
             return
         self.set_live(False)
         self.cancel()
+        self._microscope = None
         self._thread.post(microscope.close)
         self.device = self.z_um = self.fps = None
+        self.stage.watch(None)
         self.deviceChanged.emit()
+        self.stoppedChanged.emit()
         self.moved.emit()
 
     def close(self) -> None:
@@ -175,18 +200,49 @@ class MicroscopeLink(QObject):
     def is_stopped(self) -> bool:
         return self._microscope is not None and self._microscope.axis.is_stopped
 
+    @property
+    def can_home(self) -> bool:
+        return self._microscope is not None and self._microscope.axis.can_home
+
     def stop(self) -> None:
         """Halt the stage now, end what is running, hold until :meth:`release`."""
         self._cancel.set()
         self._target_um = self._waiting_um = None
         if self._microscope is not None:
-            self._microscope.axis.stop()
+            try:
+                self._microscope.axis.stop()
+            except StageError as error:  # unheard: the stop is latched all the same, and sent once it is back
+                self._on_failed(error)
             self.stoppedChanged.emit()
+            self._thread.post(lambda axis=self._microscope.axis: self.stage.tell(axis))
 
     def release(self) -> None:
+        """Allow moves again."""
         if self._microscope is not None:
             self._microscope.axis.release()
             self.stoppedChanged.emit()
+            self._thread.post(lambda axis=self._microscope.axis: self.stage.tell(axis))
+
+    def home(self) -> None:
+        """Drive the stage to its reference. Only on a person's word: it may go through its whole travel."""
+        microscope = self._microscope
+        if microscope is None or self.busy or self._target_um is not None:
+            return
+        self._new_cancel()
+
+        self._run("home", lambda: self._courier.send(self._on_position, microscope.axis.home()))
+
+    def confirm_position(self) -> None:
+        """A person vouches for the position; ends an alarm. Nothing moves."""
+        microscope = self._microscope
+        if microscope is None or self.busy:
+            return
+
+        def job() -> None:
+            microscope.axis.confirm_position()
+            self._courier.send(self._on_position, microscope.axis.position_um())
+
+        self._run("confirm", job)
 
     def move_to(self, z_um: float) -> None:
         """Go to ``z_um``. While a move is under way only the newest target is kept, never a queue of them."""
@@ -220,14 +276,16 @@ class MicroscopeLink(QObject):
             try:
                 self._courier.send(self._on_position, microscope.axis.move_to(z_um, cancel))
             finally:
+                self.stage.tell(microscope.axis)
                 self._courier.send(self._on_job_done, "move")
 
         self._thread.post(job)
 
     def poll(self) -> None:
         """Look where the stage is while it moves; the axis answers at once with its latest reading."""
-        if self._microscope is not None and (self._target_um is not None or self.busy == "focus"):
-            self._on_position(self._microscope.axis.position_um())
+        if self._microscope is not None and (self._target_um is not None or self.busy in ("focus", "home")):
+            with suppress(StageError):  # the job that moves the stage meets the same fault, and tells it
+                self._on_position(self._microscope.axis.position_um())
 
     # --- long tasks
 
@@ -284,7 +342,9 @@ class MicroscopeLink(QObject):
         self._run("capture", job)
 
     def cancel(self) -> None:
-        """End the running task; the stage stays free to move."""
+        """End the running task; the stage stays free to move. Homing has no other end than STOP."""
+        if self.busy == "home":
+            self.stop()
         self._cancel.set()
         self._waiting_um = None
 
@@ -298,9 +358,7 @@ class MicroscopeLink(QObject):
         picture = microscope.camera.snap()
         now_s = time.monotonic()
         self._count_rate(now_s)
-        if now_s - self._last_position_s > POSITION_EVERY_S:
-            self._last_position_s = now_s
-            self._courier.send(self._on_position, microscope.axis.position_um())
+        self.stage.read(microscope.axis, now_s)
         self._show(picture.image, picture.time_s, self.z_um)
 
     def _show(self, image: Any, time_s: float, z_um: float | None) -> None:
@@ -332,6 +390,8 @@ class MicroscopeLink(QObject):
             try:
                 job()
             finally:
+                if (microscope := self._microscope) is not None:
+                    self.stage.tell(microscope.axis)
                 self._courier.send(self._on_job_done, name)
 
         self._thread.post(guarded)
@@ -346,10 +406,11 @@ class MicroscopeLink(QObject):
             self.busyChanged.emit()
 
     def _on_opened(self, microscope: Microscope, device: Device) -> None:
-        self._microscope, self.device = microscope, device
+        self._microscope, self.device, self._camera_lost = microscope, device, False
         self._steady.forget()
         self.deviceChanged.emit()
         self.stoppedChanged.emit()
+        self.stage.watch(microscope.axis)
         self.set_live(True)
 
     def _on_position(self, z_um: float) -> None:
@@ -380,6 +441,7 @@ class MicroscopeLink(QObject):
         if device is not None:
             source = {CameraError: device.camera_name, StageError: device.stage_name}.get(_family(error), "")
             if isinstance(error, CameraError):
+                self._camera_lost = True
                 self.live = False
                 self.liveChanged.emit()
         self.failed.emit(source, error)

@@ -1,11 +1,14 @@
 """Position of the stage and the ways to move it by hand."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from app.actions import Actions
 from app.capture.z_scale import ZScale
 from app.fields import NumberField, Segments, hint
+from app.theme import set_role
 from app.top_bar import ActionButton
 from models.language import _
 
@@ -54,6 +57,21 @@ class StagePanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
+        self.unknown = QFrame()
+        set_role(self.unknown, "bar-look")
+        self.unknown_text = QLabel()
+        self.unknown_text.setWordWrap(True)
+        self.home = ActionButton(actions["home"])
+        self.confirm = ActionButton(actions["confirm_position"])
+        inside = QVBoxLayout(self.unknown)
+        inside.setContentsMargins(10, 6, 8, 8)
+        inside.addWidget(self.unknown_text)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.home)
+        buttons.addWidget(self.confirm, 1)
+        inside.addLayout(buttons)
+        self.unknown.hide()
+        column.addWidget(self.unknown)
         column.addLayout(upper)
         column.addWidget(self.steps)
         actions["stage_up"].triggered.connect(lambda: self.jog(1))
@@ -92,6 +110,12 @@ class StagePanel(QWidget):
         self.scale.show_position(z_um, target_um)
         if z_um is not None and not self.go_to.hasFocus():
             self.go_to.show_value(z_um)
+
+    def show_condition(self, faults: Sequence[str], *, referenced: bool, can_home: bool) -> None:
+        """What is wrong with the stage; where it does not know its position, the two ways to learn it."""
+        self.unknown_text.setText(" ".join(faults) or _("The stage does not know where it is."))
+        self.home.setVisible(can_home)
+        self.unknown.setVisible(bool(faults) or not referenced)
 
     def _change_step(self, step_um: float) -> None:
         index = self.steps.index

@@ -74,27 +74,24 @@ class CaptureWorkspace(QWidget):
         self._show_device()
         self._show_settings()
         self._show_position()
-        self._show_busy()
+        self._show_condition()
         self._show_live()
         self._show_drift()
 
     # --- layout
 
     def _arrange(self) -> None:
-        found, self.left_out = _profiles()
-        for name, title in found:
-            self.profile.addItem(title, name)
+        self.show_profiles(self._settings.profile)
         self.profile.setToolTip(
             _("Which microscope. Your own descriptions belong in {folder}.").format(folder=profiles_folder())
         )
-        chosen = self.profile.findData(self._settings.profile)
-        self.profile.setCurrentIndex(max(0, chosen))
         self.profile.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.profile.setAccessibleName(_("Microscope"))
         self.sample.setPlaceholderText(_("Name of the sample"))
         self.sample.setToolTip(_("The file is named after it and the time"))
         self._connect_button = ActionButton(self._actions["connect"], show_icon=True, text=_("Connect"))
         self._disconnect_button = ActionButton(self._actions["disconnect"], show_icon=True, text=" ")
+        devices = ActionButton(self._actions["devices"], role="link", text=_("Find or describe a microscope"))
         microscope = QWidget()
         row = QHBoxLayout(microscope)
         row.setContentsMargins(0, 4, 0, 0)
@@ -114,6 +111,7 @@ class CaptureWorkspace(QWidget):
             Section(_("Reconstruction"), self.reconstruction),
         ]
         inside.addWidget(microscope)
+        inside.addWidget(devices)
         for section in self.sections:
             inside.addWidget(section)
         inside.addStretch(1)
@@ -146,9 +144,9 @@ class CaptureWorkspace(QWidget):
             EmptyState(
                 "live",
                 _("No microscope connected"),
-                _("Connect the microscope on the left, or open a stack that exists already: a folder of images, "
-                  "a TIFF, an .h5 or a video. You can also drop it here."),
-                actions=(self._actions["connect"], self._actions["open"], self._actions["open_folder"]),
+                _("Connect the microscope on the left, describe yours under Devices, or open a stack that you have: "
+                  "a TIFF, an .h5 or a video. You can also drop it here, or a folder of images."),
+                actions=(self._actions["connect"], self._actions["devices"], self._actions["open"]),
             )
         )  # fmt: skip
         self._pages.addWidget(self.live)
@@ -189,6 +187,7 @@ class CaptureWorkspace(QWidget):
         link.busyChanged.connect(self._show_busy)
         link.stoppedChanged.connect(self._show_busy)
         link.liveChanged.connect(self._show_live)
+        link.stage.changed.connect(self._show_condition)
         link.pictureReady.connect(self._show_picture)
         link.focusFound.connect(self._show_focus)
         self._run.started.connect(lambda: self.reconstruction.set_drift(None))
@@ -211,6 +210,14 @@ class CaptureWorkspace(QWidget):
             autofocus=self.autofocus,
             start=self.start_capture,
         )
+
+    def show_profiles(self, chosen: str) -> None:
+        """Read the list of microscopes again, and choose this one in it."""
+        found, self.left_out = _profiles()
+        self.profile.clear()
+        for name, title in found:
+            self.profile.addItem(title, name)
+        self.profile.setCurrentIndex(max(0, self.profile.findData(chosen)))
 
     def connect_microscope(self) -> None:
         """Open the microscope that is chosen in the list."""
@@ -288,16 +295,24 @@ class CaptureWorkspace(QWidget):
         self._actions.enable(device is None and not link.busy, "connect")
         self._actions.enable(device is not None, "disconnect", "snapshot")
         self._actions.enable(free, "live", "auto_exposure", "set_top", "set_bottom", "use_depth_of_field")
-        self._actions.enable(can_move, "stage_up", "stage_down", "go_to", "autofocus")
+        self._actions.enable(can_move and link.stage.referenced, "stage_up", "stage_down", "go_to", "autofocus")
+        self._actions.enable(can_move and link.can_home, "home")
+        self._actions.enable(free and bool(link.stage.faults or not link.stage.referenced), "confirm_position")
         self._actions.enable(link.is_stopped, "release")
         self.profile.setEnabled(not link.busy)
         for part in (self.stack, self.camera, self.reconstruction):
             part.setEnabled(link.busy != "capture" and (device is not None or part is self.reconstruction))
         self._show_start()
 
+    def _show_condition(self) -> None:
+        link = self._link
+        self.stage.show_condition(link.stage.faults, referenced=link.stage.referenced, can_home=link.can_home)
+        self._show_busy()
+
     def _show_start(self) -> None:
         capturing = self._link.busy == "capture"
         ready = self._link.device is not None and not self._link.busy and not self._link.is_stopped
+        ready = ready and self._link.stage.referenced
         self._actions.enable(ready and self.stack.plan() is not None, "start")
         self.start.setVisible(not capturing)
         self.cancel.setVisible(capturing)
@@ -307,6 +322,8 @@ class CaptureWorkspace(QWidget):
             reason = _("Connect a microscope first.")
         elif self._link.is_stopped:
             reason = _("The stage is stopped; release it first.")
+        elif not self._link.stage.referenced:
+            reason = _("The stage does not know where it is: home it, or confirm its position.")
         elif not capturing:
             reason = self.stack.problem
         plan = self.stack.plan() if not reason else None
