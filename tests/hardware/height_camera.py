@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from hardware.camera import CameraDisconnected, CameraError, CameraIdentity, CameraRanges, CameraSettings, Picture
@@ -105,3 +106,21 @@ def true_height_um(image: np.ndarray) -> float:
 
 def exposure_number(image: np.ndarray) -> int:
     return int(image[0, 1])
+
+
+class FocusCamera(HeightCamera):
+    """Looks at a rough plane at ``plane_um``; out of focus it is blurred."""
+
+    name = "Focus camera"
+    image_shape = (64, 64)
+
+    def __init__(self, height_um: Callable[[], float], plane_um: float) -> None:
+        super().__init__(height_um)
+        self._plane_um = plane_um
+        texture = np.random.default_rng(3).uniform(200.0, 800.0, self.image_shape)
+        self._texture = cv2.GaussianBlur(texture, (0, 0), 0.8)
+
+    def _expose(self) -> Picture:
+        began_s = time.monotonic()
+        sigma_px = 0.2 + abs(self._height_um() - self._plane_um) / 4.0
+        return Picture(np.rint(cv2.GaussianBlur(self._texture, (0, 0), sigma_px)).astype(np.uint16), began_s)

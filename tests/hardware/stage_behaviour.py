@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from hardware.autofocus import autofocus
 from hardware.motion import FocusAxis
 from hardware.simulator.controllers.emulator import Emulator
 from hardware.stage import (
@@ -25,6 +26,7 @@ from hardware.stage import (
 )
 from hardware.stages.driver import SerialStage, StageDriver
 from hardware.stages.registry import DRIVERS, identify_port
+from tests.hardware.height_camera import FocusCamera
 
 STOP_LIMIT_S = 0.05
 PATIENCE_S = 10.0
@@ -456,6 +458,18 @@ class StageBehaviour:
             emulator.stall()
             with pytest.raises(StageError, match=r"blocked|stall|instead of"):
                 axis.move_by(100.0)
+
+    # -- with a camera
+
+    def test_software_autofocus_finds_the_focus(self):
+        with self.opened() as (stage, emulator):
+            axis = FocusAxis(stage, tolerance_um=2.0)
+            start_um, motor_um = axis.position_um(), emulator.motor.position_um
+            camera = FocusCamera(lambda: emulator.motor.position_um - motor_um, plane_um=7.0)
+            result = autofocus(axis, camera, start_um - 20.0, start_um + 20.0, step_um=2.0)
+            assert result.trusted
+            assert result.z_um == pytest.approx(start_um + 7.0, abs=1.0)
+            assert emulator.motor.position_um == pytest.approx(motor_um + 7.0, abs=1.0)
 
     # -- STOP, measured
 

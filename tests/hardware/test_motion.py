@@ -1,3 +1,4 @@
+import itertools
 import math
 import threading
 import time
@@ -109,6 +110,82 @@ class TestSettling:
         for z in (-100.0, 20.0, 19.0):
             axis.move_to(z)
             assert stage.carriage_um() == pytest.approx(z, abs=0.01)
+
+    def test_by_position_waits_until_the_reading_stays_in_the_window(self):
+        axis, stage = build(settle="position", settle_ms=30.0, settle_window_um=0.2)
+        begin_s = axis.clock.now()
+        read = stage.position_um
+
+        def ringing():  # the encoder of a stage that swings for 0.3 s
+            left = max(0.0, 0.3 - (axis.clock.now() - begin_s))
+            return read() + 0.9 * math.copysign(left / 0.3, math.sin(300.0 * left))
+
+        stage.position_um = ringing
+        axis.move_to(-5.0)
+        waited_s = axis.clock.now() - begin_s
+        assert waited_s > 0.25, "0.2 of 0.9 µm are left after 0.23 s, and then it must stay there for 0.03 s"
+        assert waited_s < 0.4
+
+    def test_by_position_a_stage_that_never_rests_is_reported(self):
+        axis, stage = build(settle="position", settle_ms=30.0, settle_window_um=0.2, settle_limit_s=0.5)
+        read = stage.position_um
+        stage.position_um = lambda: read() + 0.5
+        with pytest.raises(StageError, match=r"does not come to rest within 0\.2 µm of -5\.00 µm"):
+            axis.move_to(-5.0)
+
+    def test_a_reading_coarser_than_the_step_does_not_spoil_the_height(self):
+        axis, _stage = build(stage={"resolution_um": 1.0})
+        assert [axis.move_to(z) for z in (-0.5, -1.0, -1.4)] == [-0.5, -1.0, -1.4]
+
+
+class TestDryRun:
+    @pytest.mark.parametrize("approach", [-1, 1])
+    def test_foretells_way_time_and_extent_of_the_moves(self, approach):
+        axis, stage = build(backlash_um=5.0, approach=approach, settle_ms=20.0, speed_um_s=1000.0)
+        heights = [30.0, 20.0, 10.0, 12.0, -40.0]
+        travel = axis.dry_run(heights)
+        assert stage.position_um() == 0.0
+        legs = [0.0]
+        start = stage.start_move_to
+        stage.start_move_to = lambda z: (legs.append(z), start(z))[1]
+        begin_s = axis.clock.now()
+        for z in heights:
+            axis.move_to(z)
+        assert travel.way_um == pytest.approx(sum(abs(b - a) for a, b in itertools.pairwise(legs)), abs=0.1)
+        assert (travel.lowest_um, travel.highest_um) == pytest.approx((min(legs), max(legs)))
+        # Acceleration is not foretold: 1 m/s per 50 ms and leg, and polling.
+        assert travel.seconds == pytest.approx(axis.clock.now() - begin_s, abs=0.07 * len(legs))
+
+
+class TestReconnect:
+    def test_waits_for_the_stage_and_takes_the_play_out_anew(self):
+        axis, stage = build(backlash_um=5.0, approach=-1)
+        axis.move_to(-20.0)
+        stage.fail()
+        tries = []
+
+        def reconnect(_timeout_s):
+            tries.append(axis.clock.now())
+            if len(tries) > 3:
+                stage.fail(False)
+            stage.position_um()
+
+        stage.reconnect = reconnect
+        assert axis.reconnect(10.0) == pytest.approx(-20.0)
+        assert len(tries) == 4
+        started = []
+        start = stage.start_move_to
+        stage.start_move_to = lambda z: (started.append(z), start(z))[1]
+        axis.move_to(-21.0)
+        assert started == [-16.0, -21.0]
+
+    def test_gives_up_when_the_time_is_over(self):
+        axis, stage = build()
+        stage.fail()
+        begin_s = axis.clock.now()
+        with pytest.raises(StageError, match="Check its cable"):
+            axis.reconnect(3.0)
+        assert 3.0 <= axis.clock.now() - begin_s < 4.0
 
 
 class TestStop:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hardware.camera import CameraError, CameraSettings, Picture
-from hardware.stage import StageLimitError, StageStopped
+from hardware.profile import load_profile, open_microscope
+from hardware.recovery import Recovery
+from hardware.stage import StageError, StageLimitError, StageStopped
 from hardware.sweep import SweepPlan, capture, run_sweep
 from models.errors import Cancelled, InputError, OutputError
 from models.storage import frames_written, is_complete, open_stack, recover
@@ -118,6 +120,58 @@ class TestSweep:
         microscope.camera.snap = lambda: Picture(snap().image, time_s=microscope.axis.clock.now() - 1.0)
         with pytest.raises(CameraError, match="before the stage had settled"):
             next(run_sweep(microscope.axis, microscope.camera, PLAN))
+
+    def test_waits_for_a_steady_picture_where_the_profile_says_so(self):
+        """The carriage rings for 0.1 s after a stop, which the motor's own position does not show."""
+
+        def seen(settle):
+            profile = load_profile("simulated").changed(
+                time_scale=math.inf,
+                camera={"image_shape": (96, 128), "readout_ms": 0.0, "settings": {"exposure_ms": 10.0}},
+                stage={"ringing_um": 8.0, "ringing_hz": 40.0, "ringing_decay_ms": 30.0},
+                axis={"settle": settle, "settle_ms": 0.0, "settle_limit_s": 5.0},
+            )
+            with open_microscope(profile) as microscope:
+                recovery = Recovery(microscope.axis, microscope.camera)
+                stage, snap, errors = microscope.stage, microscope.camera.snap, []
+
+                def noted():
+                    picture = snap()
+                    errors.append(abs(stage.carriage_um() - stage.position_um()))
+                    return picture
+
+                microscope.camera.snap = noted
+                kept = []
+                for _frame in run_sweep(microscope.axis, microscope.camera, PLAN, None, recovery):
+                    kept.append(errors[-1])
+                return kept, len(errors), recovery.course
+
+        at_once, pictures, _course = seen("time")
+        assert (pictures, max(at_once) > 2.0) == (9, True)
+        steady, pictures, course = seen("image")
+        assert pictures > 3 * 9
+        assert max(steady) < 0.7, "an eighth of the depth of field"
+        assert course.frames_unsteady == 0
+
+    def test_a_table_that_never_rests_is_told_in_the_file_not_waited_for(self, microscope, tmp_path):
+        axis, camera = microscope.axis, microscope.camera
+        axis.settle, axis.settle_limit_s = "image", 0.3
+        snap, number = camera.snap, iter(range(10**6))
+
+        def trembling():
+            picture = snap()
+            return Picture(np.roll(picture.image, next(number) ** 2 % 5, axis=0), picture.time_s)
+
+        camera.snap = trembling
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5")
+        assert open_stack(path).metadata["course"]["frames_unsteady"] > 3
+
+    def test_a_stage_that_does_not_get_on_is_no_stack(self, microscope):
+        microscope.axis.move_to(6.0)
+        measured = microscope.axis.move_to
+        microscope.axis.move_to = lambda z_um, cancel: max(measured(z_um, cancel), 0.0)
+        with pytest.raises(StageError, match="Take larger steps"):
+            list(run_sweep(microscope.axis, microscope.camera, PLAN))
 
     def test_nothing_moves_when_one_end_is_out_of_limits(self, microscope):
         before = microscope.stage.position_um()
