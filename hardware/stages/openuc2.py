@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from hardware.line import LineFormat, SerialLine
-from hardware.stage import StageError, StageNoReply, StageStopped
+from hardware.stage import ScanLeader, ScanRequest, StageError, StageNoReply, StageStopped
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
@@ -143,6 +143,7 @@ class OpenUc2Stage(SerialStage):
 
     title = "openUC2"
     power_up_um = None
+    scan_leader: ScanLeader = "stage"
 
     def __init__(self, settings: SerialStageSettings, line: SerialLine) -> None:
         number = STEPPER_IDS.get(settings.axis.upper())
@@ -282,30 +283,23 @@ class OpenUc2Stage(SerialStage):
                 )
             )
 
-    # -- focus scans timed by the controller
+    # -- focus scans timed by the controller, see hardware.stage.HardwareScan
 
-    def start_hardware_scan(
-        self, z0_um: float, step_um: float, count: int, *, settle_ms: float, exposure_ms: float
-    ) -> tuple[float, ...]:
-        """Let the controller step and trigger the camera by itself; returns the positions of the triggers in um.
+    def begin_scan(self, request: ScanRequest) -> tuple[float, ...]:
+        """Step and trigger the camera from where the stage stands. It drives back there when it has ended.
 
-        The stage must stand at ``z0_um``. ``is_moving`` is true until the scan has ended and the stage is back
-        there. The firmware goes at least 20,000 steps/s. STOP in a scan loses the position. Raises StageError,
-        StageLimitError; nothing has moved then.
+        The firmware goes at least 20,000 steps/s. STOP in a scan loses the position.
         """
-        first, step = round(z0_um / self._um_per_step), round(step_um / self._um_per_step)
+        count, step = request.frame_count, round(request.step_um / self._um_per_step)
+        settle_ms, exposure_ms = request.settle_ms, request.exposure_ms
         if not 2 <= count <= 65535 or step == 0 or min(settle_ms, exposure_ms) < 0:
             raise StageError(_("A focus scan needs 2 to 65535 frames and steps of at least one motor step."))
+        first, running = self._state()
         positions_um = tuple((first + index * step) * self._um_per_step for index in range(count))
         for end_um in (positions_um[0], positions_um[-1]):
             self._check(end_um)
-        here, running = self._state()
-        if running or here != first:
-            raise StageError(
-                _("{stage} must rest at the first position of the focus scan, {position:.2f} µm.").format(
-                    stage=self.name, position=positions_um[0]
-                )
-            )
+        if running:
+            raise StageError(_("{stage} is still moving.").format(stage=self.name))
         scan: Frame = {"zStart": first, "zStep": step, "nZ": count, "tPre": math.ceil(settle_ms), "tTrig": TRIGGER_US}
         scan |= {"tPost": math.ceil(exposure_ms), "led": self._uc2.scan_led, "illumination": list(self._uc2.scan_laser)}
         scan |= {"speed": 20_000, "acceleration": 1_000_000, "stopped": 0, "qid": self._qid + 1}
@@ -320,6 +314,14 @@ class OpenUc2Stage(SerialStage):
                 self._halt()  # it may have begun
                 raise
         return positions_um
+
+    def end_scan(self) -> None:
+        """Returns when a scan under way has been given up and the stage is back where it began."""
+        if self._scan_limit_s is None:
+            return
+        self._command({"task": "/motor_act", "focusscan": {"stopped": 1}})
+        while self._scan_limit_s is not None and self._read_moving():
+            time.sleep(0.01)
 
     def _end_scan(self) -> None:
         self._scan_limit_s = None

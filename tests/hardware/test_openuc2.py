@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.simulator.controllers.openuc2 import OpenUc2Emulator
-from hardware.stage import StageError, StageLimitError, StageStopped, StageUnreferenced
+from hardware.stage import ScanRequest, StageError, StageLimitError, StageStopped, StageUnreferenced
 from hardware.stages.openuc2 import DRIVER, Frames, OpenUc2Settings, stepper
 from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
 
@@ -134,7 +134,9 @@ class TestHoming:
 
 
 class TestHardwareScan:
-    SCAN: ClassVar = {"settle_ms": 5.0, "exposure_ms": 10.0}
+    @staticmethod
+    def begin(stage, step_um, frame_count):
+        return stage.begin_scan(ScanRequest(step_um, frame_count, settle_ms=5.0, exposure_ms=10.0))
 
     @pytest.mark.parametrize("z0_um", [0.0, 40.0])
     @pytest.mark.parametrize("step_um", [2.0, -3.0])
@@ -142,7 +144,7 @@ class TestHardwareScan:
         with OpenUc2Emulator() as emulator, contextlib.closing(connect(emulator)) as stage:
             stage.start_move_to(z0_um)
             rest(stage)
-            positions_um = stage.start_hardware_scan(z0_um, step_um, 4, **self.SCAN)
+            positions_um = self.begin(stage, step_um, 4)
             assert positions_um == pytest.approx([z0_um + index * step_um for index in range(4)])
             assert stage.is_moving()
             assert rest(stage) == pytest.approx(z0_um, abs=0.2)
@@ -153,7 +155,7 @@ class TestHardwareScan:
 
     def test_steps_are_told_as_the_motor_makes_them(self):
         with OpenUc2Emulator() as emulator, contextlib.closing(connect(emulator)) as stage:
-            positions_um = stage.start_hardware_scan(0.0, 0.26, 3, **self.SCAN)
+            positions_um = self.begin(stage, 0.26, 3)
             assert positions_um == pytest.approx((0.0, 0.3, 0.6))
             rest(stage)
             assert emulator.triggers_um == pytest.approx(positions_um, abs=0.01)
@@ -161,11 +163,11 @@ class TestHardwareScan:
     def test_is_refused_where_it_could_not_be_right(self):
         with OpenUc2Emulator() as emulator, contextlib.closing(connect(emulator)) as stage:
             for scan, error in [
-                ((0.0, 1.0, 1), StageError), ((0.0, 0.01, 5), StageError), ((0.0, 1.0, 70_000), StageError),
-                ((0.0, 200.0, 5), StageLimitError), ((10.0, 1.0, 5), StageError),
+                ((1.0, 1), StageError), ((0.01, 5), StageError), ((1.0, 70_000), StageError),
+                ((200.0, 5), StageLimitError),
             ]:  # fmt: skip
                 with pytest.raises(error):
-                    stage.start_hardware_scan(*scan, **self.SCAN)
+                    self.begin(stage, *scan)
             assert not any("focusscan" in command for command in emulator.commands)
             assert not stage.is_moving()
 
@@ -173,7 +175,7 @@ class TestHardwareScan:
         with OpenUc2Emulator() as emulator:
             stage = connect(emulator, trust_position=False)
             with pytest.raises(StageUnreferenced):
-                stage.start_hardware_scan(0.0, 1.0, 5, **self.SCAN)
+                self.begin(stage, 1.0, 5)
             stage.close()
 
     def test_exactly_one_light_triggers(self):
@@ -184,7 +186,7 @@ class TestHardwareScan:
 
     def test_a_stop_ends_it_for_good(self):
         with OpenUc2Emulator() as emulator, contextlib.closing(connect(emulator)) as stage:
-            stage.start_hardware_scan(0.0, 20.0, 20, **self.SCAN)
+            self.begin(stage, 20.0, 20)
             wait_until(lambda: len(emulator.triggers_um) >= 2)
             stage.stop()
             wait_until(lambda: emulator.restarts == 1, 1.0)
@@ -196,10 +198,20 @@ class TestHardwareScan:
                 rest(stage)
             assert not stage.is_referenced
 
+    def test_given_up_it_goes_back_and_keeps_its_position(self):
+        with OpenUc2Emulator() as emulator, contextlib.closing(connect(emulator)) as stage:
+            self.begin(stage, 5.0, 20)
+            wait_until(lambda: len(emulator.triggers_um) >= 2)
+            stage.end_scan()
+            assert not stage.is_moving()
+            assert stage.position_um() == pytest.approx(0.0, abs=0.2)
+            assert stage.is_referenced
+            assert (emulator.restarts, len(emulator.triggers_um) < 6) == (0, True)
+
     def test_a_build_without_it_is_told(self, monkeypatch):
         monkeypatch.setattr("hardware.stages.openuc2.SCAN_GRACE_S", 0.2)
         with OpenUc2Emulator(can_scan=False) as emulator, contextlib.closing(connect(emulator)) as stage:
-            stage.start_hardware_scan(0.0, 1.0, 2, **self.SCAN)
+            self.begin(stage, 1.0, 2)
             with pytest.raises(StageError, match="firmware may have none"):
                 rest(stage)
 
