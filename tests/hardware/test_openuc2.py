@@ -216,11 +216,10 @@ class TestHardwareScan:
                 rest(stage)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+items = st.dictionaries(st.sampled_from(["stepperid", "position", "isRunning"]), plain)
+motors = st.dictionaries(st.sampled_from(["steppers", "x"]), plain | st.lists(plain | items, max_size=3))
+json_values = plain | st.lists(plain, max_size=3) | motors
 
 
 class TestParser:
