@@ -113,7 +113,7 @@ class StagePanel(QWidget):
 
     def show_condition(self, faults: Sequence[str], *, referenced: bool, can_home: bool) -> None:
         """What is wrong with the stage; where it does not know its position, the two ways to learn it."""
-        self.unknown_text.setText(" ".join(faults) or _("The stage does not know where it is."))
+        self.unknown_text.setText(faults[0] if faults else _("The stage does not know where it is."))
         self.home.setVisible(can_home)
         self.unknown.setVisible(bool(faults) or not referenced)
 

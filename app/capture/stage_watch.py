@@ -52,12 +52,13 @@ class StageWatch(QObject):
             if not self._is_lost:
                 self._courier.send(self._failed, error)
             self._is_lost = True
+            self.tell(axis)
         else:
             self.found(axis)
-        self.tell(axis)
 
     def found(self, axis: FocusAxis) -> None:
         """It answers."""
+        self.tell(axis)  # first: who hears that it is back asks how it is
         if self._is_lost:
             self._is_lost = False
             self._courier.send(self.back.emit)

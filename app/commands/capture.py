@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from app.settings import profile_called
 from app.terminal import INTERRUPTED, cancelled_by_ctrl_c, complain, print_facts, print_json, progress_bar
-from hardware.camera import CameraSettings
+from hardware.camera import CameraError, CameraSettings
 from hardware.motion import FocusAxis
 from hardware.profile import Profile, load_profile, open_microscope
+from hardware.recovery import Recovery
+from hardware.stage import StageError
 from hardware.sweep import SweepPlan, capture
 from models.capture_file import check_new
 from models.errors import Cancelled, InputError
@@ -157,10 +159,14 @@ def _capture(
                     metadata={"profile": profile.name, "objective": profile.objective},
                     on_frame=lambda frame: report(frame.index + 1, plan.frame_count),
                     cancel=cancel,
+                    recovery=Recovery(axis, camera, cancel=cancel, told=complain),
                 )
         except Cancelled:
             _explain_interruption(out)
             raise typer.Exit(INTERRUPTED) from None
+        except (StageError, CameraError):
+            _explain_interruption(out)
+            raise
     summary = {
         "file": str(out),
         "frames": plan.frame_count,
