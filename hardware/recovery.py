@@ -75,7 +75,10 @@ def _end(_interruption: Interruption) -> bool:
 
 
 class Recovery:
-    """The faults of one sweep. ``told`` gets every event as it happens."""
+    """The faults of one sweep. ``told`` gets what happens as it happens, but for pictures that are only repeated.
+
+    ``patience_s``: how long a cable is waited for, None: ``PATIENCE_S``.
+    """
 
     def __init__(
         self,
@@ -85,10 +88,11 @@ class Recovery:
         cancel: threading.Event | None = None,
         decide: Decide | None = None,
         told: Callable[[str], None] | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
     ) -> None:
         self._axis, self._camera, self._cancel = axis, camera, cancel
-        self._decide, self._told, self._patience_s = decide or _end, told, patience_s
+        self._decide, self._told = decide or _end, told
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._dropped_before = camera.dropped_frames
         self._shape, self._dtype = camera.image_shape, camera.dtype
         self._frame, self._tries = -1, 0
@@ -102,10 +106,13 @@ class Recovery:
 
     def note(self, event: str) -> None:
         """Something that the user and the file should know of."""
-        if len(self._course.events) < MAX_EVENTS:
-            self._course.events.append(event)
+        self._keep(event)
         if self._told is not None:
             self._told(event)
+
+    def _keep(self, event: str) -> None:
+        if len(self._course.events) < MAX_EVENTS:
+            self._course.events.append(event)
 
     def picture(self, settled_s: float) -> Picture:
         """A whole picture whose exposure began after ``settled_s``, in so many tries. Raises CameraError, Cancelled."""
@@ -119,7 +126,7 @@ class Recovery:
                 if attempt == PICTURE_TRIES:
                     raise
                 self._course.pictures_repeated += 1
-                self.note(str(error))
+                self._keep(str(error))
             else:
                 return picture
             self.refuse_if_ended()

@@ -22,6 +22,7 @@ from app.workers import Courier, DeviceThread, Latest
 from hardware.autofocus import autofocus
 from hardware.camera import CameraError, CameraSettings
 from hardware.profile import Microscope, load_profile, open_microscope
+from hardware.recovery import Recovery
 from hardware.stage import StageError, StageStopped
 from hardware.sweep import Estimate, Frame, SweepPlan, capture
 from models.errors import Cancelled
@@ -46,6 +47,7 @@ class MicroscopeLink(QObject):
     focusFound = Signal(object)
     progressed = Signal(int, int)
     captureEnded = Signal(object)
+    told = Signal(str)
     failed = Signal(str, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -315,6 +317,9 @@ class MicroscopeLink(QObject):
             return
         cancel = self._new_cancel()
 
+        def tell(event: str) -> None:
+            self._courier.send(self.told.emit, event)
+
         def see(frame: Frame) -> None:
             self._courier.send(self._on_position, frame.z_measured_um)
             self._show(frame.image, frame.time_s, frame.z_measured_um)
@@ -323,10 +328,11 @@ class MicroscopeLink(QObject):
 
         def job() -> None:
             reason, error = "", None
+            recovery = Recovery(microscope.axis, microscope.camera, cancel=cancel, told=tell)
             try:
                 capture(
                     microscope.axis, microscope.camera, plan, path, pixel_um=microscope.pixel_um,
-                    optics=microscope.optics, metadata=metadata, on_frame=see, cancel=cancel,
+                    optics=microscope.optics, metadata=metadata, on_frame=see, cancel=cancel, recovery=recovery,
                 )  # fmt: skip
             except Cancelled:
                 reason = _("cancelled")

@@ -343,7 +343,10 @@ def test_escape_during_a_capture(qtbot: QtBot, connected: MainWindow) -> None:
     qtbot.waitUntil(connected.actions_by_name["start"].isEnabled, timeout=LONG)
 
 
-def test_a_camera_fault_names_the_camera_and_keeps_the_frames(qtbot: QtBot, connected: MainWindow) -> None:
+def test_a_camera_fault_names_the_camera_and_keeps_the_frames(
+    qtbot: QtBot, connected: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hardware.recovery.PATIENCE_S", 0.5)
     in_the_middle(qtbot, connected)
     connected.link._microscope.camera.fail_at(2)
     qtbot.waitUntil(lambda: connected.document.stack is not None, timeout=LONG)
@@ -352,6 +355,7 @@ def test_a_camera_fault_names_the_camera_and_keeps_the_frames(qtbot: QtBot, conn
     assert fault.source == connected.link.device.camera_name
     assert fault.buttons[0].text() == "Reconnect"
     assert any("They are kept in" in text for text in texts(connected))
+    connected.link._microscope.camera.fail_at(None)  # plugged in again
     with qtbot.waitSignal(connected.link.pictureReady, timeout=LONG):
         QTest.mouseClick(fault.buttons[0], LEFT)
 
