@@ -502,3 +502,26 @@ def test_a_cut_or_overwritten_file_never_ends_in_a_traceback(tmp_path_factory, d
     with contextlib.suppress(InputError):  # the only error that a damaged file may cause
         for image, _z_um in open_stack(path):
             assert image.shape == SHAPE
+
+
+class TestCourse:
+    def test_is_kept_while_the_capture_runs_and_after_it_broke_off(self, tmp_path):
+        path = tmp_path / "a.h5"
+        with StackWriter(path, image_shape=(4, 5), dtype=np.uint8, frame_count=9) as writer:
+            for index in range(3):
+                writer.append(np.zeros((4, 5), np.uint8), z_um=index, z_requested_um=index, time_s=index)
+                writer.write_course({"pictures_repeated": index, "events": ["Kabel gezogen µm"] * index})
+        assert not is_complete(path)
+        assert recover(path).metadata["course"] == {"pictures_repeated": 2, "events": ["Kabel gezogen µm"] * 2}
+
+    def test_too_long_it_loses_its_last_events(self, tmp_path):
+        path = tmp_path / "a.h5"
+        with StackWriter(path, image_shape=(4, 5), dtype=np.uint8, frame_count=2) as writer:
+            for index in range(2):
+                writer.append(np.zeros((4, 5), np.uint8), z_um=index, z_requested_um=index, time_s=index)
+            writer.write_course({"n": 1, "events": [f"{number} {'µ' * 200}" for number in range(100)]})
+            writer.complete()
+        course = open_stack(path).metadata["course"]
+        assert course["n"] == 1
+        assert 20 < len(course["events"]) < 100
+        assert course["events"][0].startswith("0 ")
