@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hardware.camera import Camera
 from hardware.motion import FocusAxis
+from hardware.recovery import Recovery
 from models.errors import Cancelled, InputError
 from models.language import _
 
@@ -76,11 +77,12 @@ def autofocus(
     coarse = _spaced(low_um, high_um, COARSE_STEPS * step_um)
     total = len(coarse) + 2 * COARSE_STEPS + 1
     measured: dict[float, float] = {}
+    recovery = Recovery(axis, camera, cancel=cancel)
 
     def scan(heights_um: Curve) -> None:
         for z_um in heights_um[:: axis.approach]:  # in the direction that needs no run-up
             here_um = axis.move_to(float(z_um), cancel)
-            measured[here_um] = sharpness(camera.snap().image)
+            measured[here_um] = sharpness(recovery.picture(axis.clock.now()).image)
             if progress is not None:
                 progress(min(len(measured), total), total)
             if cancel is not None and cancel.is_set():

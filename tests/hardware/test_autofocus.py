@@ -1,3 +1,4 @@
+import itertools
 import math
 import threading
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from hardware.autofocus import autofocus
+from hardware.camera import CameraError, Picture
 from hardware.profile import load_profile, open_microscope
 from hardware.stage import StageLimitError, StageStopped
 from models.errors import Cancelled, InputError
@@ -43,6 +45,23 @@ def test_a_peak_outside_the_range_is_not_trusted_and_the_stage_returns(low_high_
     assert not result.trusted
     assert "end of the range" in result.reason
     assert microscope.axis.position_um() == pytest.approx(42.0, abs=0.02)
+
+
+def test_old_and_lost_pictures_are_taken_again():
+    microscope = opened()
+    camera, snap, kinds = microscope.camera, microscope.camera.snap, itertools.cycle(["good", "late", "good", "old"])
+
+    def unreliable():
+        kind = next(kinds)
+        if kind == "late":
+            raise CameraError("No picture in time.")
+        picture = snap()
+        return Picture(np.zeros_like(picture.image), picture.time_s - 1.0) if kind == "old" else picture
+
+    camera.snap = unreliable
+    result = autofocus(microscope.axis, camera, -30.0, 30.0, step_um=2.0)
+    assert result.trusted
+    assert result.z_um == pytest.approx(float(np.median(microscope.known_surface.height_um)), abs=0.6)
 
 
 def test_darkness_is_not_trusted():
