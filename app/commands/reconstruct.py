@@ -254,8 +254,8 @@ def summary_of(input_path: Path, stack: FocalStack, height_map: HeightMap, secon
 
 
 def _median(interval: NDArray[np.float32] | None) -> float | None:
-    """Half the width of the interval of the middle pixel; None where the method states none."""
-    return None if interval is None else float(np.nanmedian(interval))
+    """Half the width of the interval of the middle pixel; None where there is none."""
+    return None if interval is None or np.isnan(interval).all() else float(np.nanmedian(interval))
 
 
 def _print_summary(stack: FocalStack, height_map: HeightMap, summary: dict[str, Any]) -> None:

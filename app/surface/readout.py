@@ -71,6 +71,7 @@ class Readout(QWidget):
 def _height_text(height_map: HeightMap, row: int, column: int) -> str:
     """z ± u, u being half of the 95 % interval where the map states one."""
     height, unit = float(height_map.height_um[row, column]), height_unit(height_map)
-    if height_map.interval95_um is None:
+    half_um = np.nan if height_map.interval95_um is None else float(height_map.interval95_um[row, column])
+    if np.isnan(half_um):
         return f"{number(height, 3)} {unit}"
-    return f"{number(height, 2)} ± {number(float(height_map.interval95_um[row, column]), 2)} {unit}"
+    return f"{number(height, 2)} ± {number(half_um, 2)} {unit}"

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 24
+SHARES = (*np.linspace(0, 23 / 24, 24), 0.985, 0.995, 1.0)
+"""Edges of the bins by their share of the pixels: narrower at the top, where errors grow fast."""
 TAIL_STEPS = 1.0
 """A height this close to the truth, in steps of the stack, counts as right for the confidence."""
 
@@ -27,12 +28,21 @@ class Calibration:
 
     def half_widths(self, spread_steps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Half widths of the 68 % and 95 % intervals, in steps, each of the shape of ``spread_steps``."""
-        at = np.log(spread_steps)
-        return self._interpolate(at, self.half68_steps), self._interpolate(at, self.half95_steps)
+        at, beyond = self._place(spread_steps)
+        return self._interpolate(at, self.half68_steps) * beyond, self._interpolate(at, self.half95_steps) * beyond
 
     def confidence(self, spread_steps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability that the height is right to one step."""
-        return self._interpolate(np.log(spread_steps), self.right)
+        at, beyond = self._place(spread_steps)
+        return self._interpolate(at, self.right) / beyond
+
+    def _place(self, spread_steps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logarithm of the spreads, and by what factor they exceed all that were calibrated, at least 1.
+
+        Errors beyond grow as the spread does, for want of anything better; they must not stay what they were.
+        """
+        at = np.log(np.maximum(spread_steps, np.float32(1e-9)))
+        return at, np.exp(np.maximum(at - np.float32(self.log_spread[-1]), 0), dtype=np.float32)
 
     def _interpolate(self, at: NDArray[np.float32], values: tuple[float, ...]) -> NDArray[np.float32]:
         return np.interp(at, self.log_spread, values).astype(np.float32)
@@ -52,10 +62,11 @@ def calibrate(spread_steps: NDArray[np.float32], error_steps: NDArray[np.float32
     from scipy.optimize import isotonic_regression  # slow to load, and only whoever calibrates should wait
 
     order = np.argsort(spread_steps)
-    spreads = np.array_split(np.log(spread_steps[order]), BINS)
-    errors = np.array_split(np.abs(error_steps[order]), BINS)
+    edges = np.round(np.array(SHARES[1:-1]) * order.size).astype(np.intp)
+    spreads = np.split(np.log(np.maximum(spread_steps[order], np.float32(1e-9))), edges)
+    errors = np.split(np.abs(error_steps[order]), edges)
     half68 = isotonic_regression([np.quantile(e, 0.68) for e in errors]).x
     half95 = isotonic_regression([np.quantile(e, 0.95) for e in errors]).x
     right = isotonic_regression([np.mean(e < TAIL_STEPS) for e in errors], increasing=False).x
-    middle = np.maximum.accumulate([np.median(s) for s in spreads]) + 1e-9 * np.arange(BINS)
+    middle = np.maximum.accumulate([np.median(s) for s in spreads]) + 1e-9 * np.arange(len(spreads))
     return Calibration(*(tuple(map(float, values)) for values in (middle, half68, half95, right)))

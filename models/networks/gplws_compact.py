@@ -237,7 +237,9 @@ class CompactGplwsNet(nn.Module):
         spacing = torch.gradient(z, dim=1)[0] if z.shape[1] > 1 else torch.zeros_like(z)
         heights = (weights * z[:, :, None, None, None]).sum(1)
         shift = (weights * (offset * spacing[:, :, None, None, None])).sum(1)
-        spread = F.softplus(smoothed((weights * doubt).sum(1)))
+        # In the unit of z; with unequal steps, that of the frames that a pixel is made of.
+        step = smoothed((weights * spacing.abs()[:, :, None, None, None]).sum(1))
+        spread = F.softplus(smoothed((weights * doubt).sum(1))) * step
         found, unsure = (as_pixels(part)[:, :height, :width] for part in (heights + smoothed(shift), spread))
         if not self.training:
             return Prediction(found, None, unsure)

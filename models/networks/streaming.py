@@ -22,7 +22,7 @@ from models.errors import InputError
 from models.focal_stack import ZUnit
 from models.focus.alignment import Aligner
 from models.focus.measures import to_grey
-from models.focus.peak import LEAST_CONFIDENCE
+from models.focus.peak import END_CONFIDENCE, LEAST_CONFIDENCE
 from models.focus.regularise import regularise
 from models.height_map import Flag, HeightMap
 from models.language import _
@@ -71,7 +71,7 @@ class _Strip:
         scores, offset, doubt = split_answers(answers.float())
         if self.top is None:
             self.top = torch.full_like(scores[0], NO_SCORE)
-            self.total, self.height, self.shift, self.doubt = (torch.zeros_like(scores[0]) for _ in range(4))
+            self.total, self.height, self.shift, self.doubt, self.step = (torch.zeros_like(scores[0]) for _ in range(5))
             self.best = torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
         top = self.top
         is_better = []
@@ -87,16 +87,18 @@ class _Strip:
         self.height = self.height * fade + (weights * z[:, None, None, None]).sum(0)
         self.shift = self.shift * fade + (weights * (offset * spacing[:, None, None, None])).sum(0)
         self.doubt = self.doubt * fade + (weights * doubt).sum(0)
+        self.step = self.step * fade + (weights * spacing.abs()[:, None, None, None]).sum(0)
         self.top = top
         return is_better
 
-    def result(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-        """Height, spread in steps and best frame, each (rows, columns) of the strip without its overlap."""
+    def result(self) -> tuple[NDArray[Any], ...]:
+        """Height, spread in steps, step there and best frame, each (rows, columns) of the strip without its overlap."""
         inside = slice(self.core.start - self.reach.start, self.core.stop - self.reach.start)
         shift, doubt = (smoothed((part / self.total)[None]) for part in (self.shift, self.doubt))
         places = (self.height / self.total)[None] + shift
-        height, spread = (as_pixels(part)[0][inside].cpu().numpy() for part in (places, F.softplus(doubt)))
-        return height, spread, _labels(self.best)[inside]
+        step = smoothed((self.step / self.total)[None])
+        pixels = (as_pixels(part)[0][inside].cpu().numpy() for part in (places, F.softplus(doubt), step))
+        return (*pixels, _labels(self.best)[inside])
 
 
 def _labels(parts: Tensor) -> NDArray[Any]:
@@ -177,18 +179,21 @@ class StreamingNetwork:
         return float(np.median(np.abs(np.diff(self._z_um))))
 
     def _map_of(self, ended: "_Running") -> HeightMap:
-        height, spread, best = ended.result()
+        height, spread, step_um, best = ended.result()
         height_um = (height + self._z_um[0]).astype(np.float32)
         half68, half95 = self._calibration.half_widths(spread)
         confidence = self._calibration.confidence(spread)
+        at_end = (best == 0) | (best == self.frame_count - 1)
+        # The surface may lie anywhere beyond: no interval, and no more trust than a focus measure gives.
+        confidence[at_end] *= np.float32(END_CONFIDENCE)
+        half68[at_end] = half95[at_end] = np.nan
         flags = (confidence < LEAST_CONFIDENCE).astype(np.uint8) * np.uint8(Flag.NO_PEAK)
-        flags[(best == 0) | (best == self.frame_count - 1)] |= np.uint8(Flag.PEAK_AT_END)
+        flags[at_end] |= np.uint8(Flag.PEAK_AT_END)
         flags[is_saturated(ended.all_in_focus)] |= np.uint8(Flag.SATURATED)
         flags[ended.outside > 0] |= np.uint8(Flag.OUTSIDE)
         parameters = self._options.record()
         if self._options.align != "none":
             parameters |= {"drift_px": self.drift_px.tolist(), "magnification": self.magnification.tolist()}
-        step_um = np.float32(self._step_um)
         return HeightMap(
             height_um,
             confidence,
@@ -264,11 +269,13 @@ class _Running:
             outside = np.zeros_like(here) if inside is None else (inside[rows] == 0).astype(np.uint8)
             cv2.copyTo(outside, here, self.outside[rows])
 
-    def result(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int32]]:
-        """Height above that of the first frame, spread in steps and best frame of the whole image, each (H, W)."""
+    def result(self) -> tuple[NDArray[Any], ...]:
+        """Height above that of the first frame, spread in steps, step in um and best frame of the image, each (H, W).
+
+        The step is the distance of the frames that a pixel is made of: with unequal steps not the same everywhere.
+        """
         parts = zip(*(strip.result() for strip in self._strips), strict=True)
-        height, spread, best = (np.concatenate(part)[:, : self.shape[1]] for part in parts)
-        return height, spread, best
+        return tuple(np.concatenate(part)[:, : self.shape[1]] for part in parts)
 
 
 def strips_of(shape: tuple[int, int], network: StreamableNetwork) -> list[tuple[slice, slice]]:

@@ -33,18 +33,22 @@ def release(weights: Path, scenes: Sequence[Scene], out: Path, progress: Progres
     """Write ``weights`` with the calibration on ``scenes`` to ``out`` and the card to ``out`` with suffix .json.
 
     ``scenes`` must be ones that the network has not trained on. Returns the card: what the run's own card says, and the
-    share of errors inside the 68 % and 95 % intervals on every second pixel, which the calibration has not seen.
-    Raises InputError where the network gives no spread or too few pixels have a truth, OutputError.
+    share of errors inside the 68 % and 95 % intervals of a calibration on every second scene, in the other scenes.
+    Raises InputError where there is one scene only, the network gives no spread or too few pixels have a truth,
+    OutputError.
     """
     name = weights_network(weights)
-    spread, error = held_out_errors(name, weights, scenes, progress)
+    if len(scenes) < 2:
+        raise InputError(_("Calibrating needs two scenes or more: one half is checked with what the other gave."))
+    spreads, errors = held_out_errors(name, weights, scenes, progress)
+    spread, error = np.concatenate(spreads), np.concatenate(errors)
     if spread.size < LEAST_PIXELS:
         raise InputError(
             _("Only {n} pixels have a known height; calibrating needs {least}.").format(
                 n=spread.size, least=LEAST_PIXELS
             )
         )
-    check = calibrate(spread[::2], error[::2])
+    check = calibrate(np.concatenate(spreads[::2]), np.concatenate(errors[::2]))
     calibration = calibrate(spread, error)
     with safe_open(weights, framework="numpy") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
@@ -56,7 +60,7 @@ def release(weights: Path, scenes: Sequence[Scene], out: Path, progress: Progres
     card["calibration"] = {
         "scenes": len(scenes),
         "pixels": int(spread.size),
-        **coverage(check, spread[1::2], error[1::2]),
+        **coverage(check, np.concatenate(spreads[1::2]), np.concatenate(errors[1::2])),
     }
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -65,8 +69,8 @@ def release(weights: Path, scenes: Sequence[Scene], out: Path, progress: Progres
 
 def held_out_errors(
     name: str, weights: Path, scenes: Sequence[Scene], progress: Progress | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Spread and absolute error, both in steps, of random pixels (n,) of ``scenes`` with a known height."""
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Spread and absolute error, both in steps, of random pixels (n,) with a known height, for each of ``scenes``."""
     network = load_network(name, weights)
     rng = np.random.default_rng(0)
     spreads, errors = [], []
@@ -82,7 +86,7 @@ def held_out_errors(
         errors.append(np.abs(found.height_um - truth).ravel()[chosen] / np.float32(step_um))
         if progress is not None:
             progress(done + 1, len(scenes))
-    return np.concatenate(spreads), np.concatenate(errors)
+    return spreads, errors
 
 
 def coverage(

@@ -39,8 +39,8 @@ def test_released_weights_open_with_intervals_and_a_card(trained, tmp_path):
     assert told == [(k, 4) for k in (1, 2, 3, 4)]
     assert json.loads(out.with_suffix(".json").read_text()) == card
     assert card["steps"] == 7
-    assert card["calibration"]["inside_68"] == pytest.approx(0.68, abs=0.05)
-    assert card["calibration"]["inside_95"] == pytest.approx(0.95, abs=0.03)
+    # Of two scenes, from what two others gave: no more than that it was measured there.
+    assert 0.3 < card["calibration"]["inside_68"] < card["calibration"]["inside_95"] <= 1
     opened = open_network("gplws-net-live", weights=out, engine="torch")
     assert opened.weights_sha256 == card["sha256"] != "old"
     with safe_open(trained, "numpy") as old, safe_open(out, "numpy") as new:
@@ -49,7 +49,7 @@ def test_released_weights_open_with_intervals_and_a_card(trained, tmp_path):
     inside = []
     for scene in SCENES:
         height_map = mapped(opened, scene.stack)
-        known = np.isfinite(scene.height_um)
+        known = np.isfinite(scene.height_um) & np.isfinite(height_map.interval95_um)
         inside.append(np.abs(height_map.height_um - scene.height_um)[known] <= height_map.interval95_um[known])
     assert np.concatenate(inside).mean() == pytest.approx(0.95, abs=0.05)
 
@@ -63,6 +63,8 @@ def mapped(opened, stack: FocalStack) -> HeightMap:
 def test_too_few_known_heights_are_refused(trained, tmp_path):
     first = SCENES[0]
     blank = Scene("blank", "blank", first.stack, np.full_like(first.height_um, np.nan))
+    with pytest.raises(InputError, match="two scenes"):
+        release(trained, [first], tmp_path / "out.safetensors")
     with pytest.raises(InputError, match="Only 0 pixels"):
-        release(trained, [blank], tmp_path / "out.safetensors")
+        release(trained, [blank, blank], tmp_path / "out.safetensors")
     assert not list(tmp_path.iterdir())

@@ -53,10 +53,32 @@ def test_pieces_of_the_sweep_give_what_the_whole_stack_gives(name, groups):
     whole = infer(network, stack, channels=1)
     height_map = stream(groups, network=network)
     assert np.abs(height_map.height_um - whole.height_um).max() < 2e-3
-    half68, _half95 = CERTAIN.half_widths(whole.spread_um / np.float32(stack.step_um))
-    assert np.abs(height_map.interval68_um / stack.step_um - half68).max() < 2e-3
+    at_once = stream([13], network=network)
+    np.testing.assert_allclose(height_map.interval68_um, at_once.interval68_um, atol=2e-3 * stack.step_um)
     best = best_frames(network, FRAMES)
     assert np.mean(height_map.all_in_focus == np.take_along_axis(FRAMES, best[None], 0)[0]) > 0.999
+
+
+def test_intervals_are_the_calibrated_doubt_and_unknown_at_the_ends():
+    stack = FocalStack(FRAMES, np.arange(13) * 3.0)
+    half68, _half95 = CERTAIN.half_widths(infer(NETWORK, stack, channels=1).spread_um / np.float32(3.0))
+    height_map = stream([13], z_um=stack.z_um)
+    at_end = height_map.has_flag(Flag.PEAK_AT_END)
+    assert at_end.any()
+    assert np.array_equal(np.isnan(height_map.interval68_um), at_end)
+    assert np.abs(height_map.interval68_um / 3.0 - half68)[~at_end].max() < 2e-3
+    assert height_map.confidence[at_end].max() <= 0.25
+
+
+def test_with_unequal_steps_intervals_follow_the_steps_around_a_height():
+    z_um = np.concatenate((np.arange(7.0), 6.0 + 4.0 * np.arange(1, 7)))
+    height_map = stream([13], z_um=z_um)
+    known = np.isfinite(height_map.interval68_um)
+    order = np.argsort(height_map.height_um[known])
+    low, high = np.array_split(height_map.interval68_um[known][order], 10)[:: 9]
+    same = stream([13], z_um=np.arange(13.0)).interval68_um
+    assert np.median(high) > 1.1 * np.median(low)
+    assert np.nanmax(same) < 1.1 * np.nanmin(same)  # nothing but the steps does that
 
 
 def best_frames(network, frames):
@@ -117,7 +139,9 @@ def test_colour_16_bit_and_descending_sweeps():
     assert height_map.all_in_focus.shape == (30, 40, 3)
     assert height_map.height_um.dtype == np.float32
     assert height_map.interval95_um.shape == (30, 40)
-    assert (height_map.interval95_um >= height_map.interval68_um).all()
+    known = ~height_map.has_flag(Flag.PEAK_AT_END)
+    assert known.any()
+    assert (height_map.interval95_um >= height_map.interval68_um)[known].all()
 
 
 def test_a_frame_that_does_not_fit_is_refused_and_the_others_stay():
