@@ -8,8 +8,8 @@ What the words mean is the drivers' business (:mod:`hardware.stages`).
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import serial
@@ -87,6 +87,7 @@ class SerialLine:
         self._port: serial.Serial | None = None
         self._closed = False
         self._urgents = self._urgents_in_step = 0
+        self._action = threading.local()
         self._out_of_step = False
         self._unsent: bytes | None = None
         self._back_off_s, self._next_try_s = BACK_OFF_S[0], 0.0
@@ -127,21 +128,39 @@ class SerialLine:
         repeat: bool = False,
     ) -> list[str]:
         """Like :meth:`ask` for replies of several lines, up to the one for which ``is_last`` holds (included)."""
+        urgents = self._urgents_before()
         with self._bus:
             self._get_in_step()
             try:
-                return self._exchange(command, is_last, accept, timeout_s)
+                return self._exchange(command, is_last, accept, timeout_s, urgents)
             except StageNoReply:
                 if not repeat:
                     raise
             self._get_in_step()
-            return self._exchange(command, is_last, accept, timeout_s)
+            return self._exchange(command, is_last, accept, timeout_s, urgents)
 
-    def tell(self, command: Command) -> None:
-        """Send what is never answered. Raises StageDisconnected, StageNoReply where the port takes no bytes."""
+    def tell(self, command: Command, *, in_step: bool = True) -> None:
+        """Send what is never answered. ``in_step=False``: also where no query is answered any more (a reset).
+
+        Raises StageDisconnected, StageStopped, StageNoReply where the port takes no bytes.
+        """
+        urgents = self._urgents_before()
         with self._bus:
-            self._get_in_step()
-            self._send(command)
+            if in_step:
+                self._get_in_step()
+            else:
+                self._ensure_open()
+                self._out_of_step = True
+            self._send(command, urgents)
+
+    @contextmanager
+    def action(self) -> Iterator[None]:
+        """What this thread sends in here belongs together: after a STOP meanwhile no further command goes out."""
+        self._action.urgents = self._urgents
+        try:
+            yield
+        finally:
+            del self._action.urgents
 
     def hear(self) -> None:
         """Hand what has arrived by itself to ``on_push``, without waiting. Raises StageDisconnected."""
@@ -154,7 +173,7 @@ class SerialLine:
         with self._bus:
             self._ensure_open()
             heard: list[str] = []
-            end_s, urgents = time.monotonic() + seconds, self._urgents
+            end_s, urgents = time.monotonic() + seconds, self._urgents_before()
             while len(heard) < MAX_STRAY_LINES and self._urgents == urgents:
                 line = self._next_line(end_s)
                 if line is None:
@@ -266,11 +285,20 @@ class SerialLine:
             )
         )
 
+    def _stopped(self) -> StageStopped:
+        return StageStopped(_("{stage} was stopped while it was busy.").format(stage=self.name))
+
     # -- writing
 
-    def _send(self, command: Command) -> None:
+    def _urgents_before(self) -> int:
+        return int(getattr(self._action, "urgents", self._urgents))
+
+    def _send(self, command: Command, urgents: int) -> None:
+        """``urgents``: their count when the command was given; none goes out that a STOP has overtaken."""
         data = command if isinstance(command, bytes) else command.encode("ascii") + self._format.command_end
         with self._writing:
+            if self._urgents != urgents:
+                raise self._stopped()
             port = self._port
             if port is None:
                 raise self._unplugged()
@@ -299,11 +327,12 @@ class SerialLine:
 
     # -- reading
 
-    def _exchange(self, command: Command, is_last: Accept, accept: Accept | None, timeout_s: float | None) -> list[str]:
+    def _exchange(
+        self, command: Command, is_last: Accept, accept: Accept | None, timeout_s: float | None, urgents: int
+    ) -> list[str]:
         accept = accept or self._is_reply
         self._handle_arrivals()
-        urgents = self._urgents
-        self._send(command)
+        self._send(command, urgents)
         echo = command.decode("latin-1") if isinstance(command, bytes) else command
         deadline_s = time.monotonic() + (self._format.timeout_s if timeout_s is None else timeout_s)
         stopped = False
@@ -332,7 +361,7 @@ class SerialLine:
                 strays += 1
         self._out_of_step = True
         if stopped:
-            raise StageStopped(_("{stage} was stopped while it was busy.").format(stage=self.name))
+            raise self._stopped()
         if strays or replies or self._input.has_partial:
             raise StageNoReply(
                 _(
@@ -354,7 +383,7 @@ class SerialLine:
         self._drain()
         if self._format.sync is not None:
             command, accept = self._format.sync
-            self._exchange(command, lambda line: True, accept, None)
+            self._exchange(command, lambda line: True, accept, None, self._urgents)
             self._drain()  # the rest of that reply, or its own after a late one to the same question
         self._out_of_step, self._urgents_in_step = False, urgents
 

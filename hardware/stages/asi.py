@@ -260,6 +260,8 @@ class AsiStage(SerialStage):
         self._command(f"! {self._axis}")
         end_s = time.monotonic() + HOMING_LIMIT_S
         while self._is_busy():
+            if self._stops != stops:
+                return
             if time.monotonic() > end_s:
                 self._halt()
                 raise StageError(_("{stage} did not reach its home position.").format(stage=self.name))

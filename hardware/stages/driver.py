@@ -194,8 +194,8 @@ class SerialStage(ABC):
             raise StageError(
                 _("{stage} has no reference to home to. Confirm the position instead.").format(stage=self.name)
             )
-        self._lose_reference(_("{stage} did not finish homing.").format(stage=self.name))
         with self._halted_by_a_stop_meanwhile():
+            self._lose_reference(_("{stage} did not finish homing.").format(stage=self.name))
             self._home()
         self._alarm = self._unreferenced = self._target_um = None
 
@@ -224,10 +224,11 @@ class SerialStage(ABC):
 
     @contextmanager
     def _halted_by_a_stop_meanwhile(self) -> Iterator[None]:
-        """A STOP that overtook the command on its way would not halt the move that the command starts."""
-        stops = self._stops
+        """What a STOP overtakes is not sent any more; where it was on its way, it is halted again."""
         try:
-            yield
+            with self._line.action():  # first: STOP counts in the stage before it does on the line
+                stops = self._stops
+                yield
         finally:
             if self._stops != stops:
                 self._halt()

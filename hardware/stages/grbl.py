@@ -270,11 +270,11 @@ class GrblStage(SerialStage):
         self._line.urgent(SOFT_RESET if self._homing else JOG_CANCEL)
 
     def _home(self) -> None:
-        if self._needs_reset:
-            self._soft_reset()
-        self._latest = None
-        self._homing = True
+        self._homing = True  # first: from now on STOP is a reset
         try:
+            if self._needs_reset:
+                self._soft_reset()
+            self._latest = None
             self._command("$H", HOMING_LIMIT_S)
         finally:
             self._homing = False
@@ -287,7 +287,7 @@ class GrblStage(SerialStage):
         self._latest = None
 
     def _soft_reset(self) -> None:
-        self._line.urgent(SOFT_RESET)  # past the resynchronisation: a locked controller answers nothing else
+        self._line.tell(SOFT_RESET, in_step=False)  # a locked controller answers nothing else
         self._line.listen(BOOT_S, until=lambda heard: _GREETING.fullmatch(heard) is not None)
         self._needs_reset = False
         self._latest = None

@@ -50,6 +50,7 @@ class StageBehaviour:
     """More of the profile's section [stage]."""
     stop_bytes: ClassVar[bytes]
     """What STOP looks like on the line while a move is under way."""
+    homing_command: ClassVar[str | None] = None
     tolerance_um: ClassVar[float] = 0.5
     unreferenced_at_power_up: ClassVar[bool] = True
     loses_position_by_reset: ClassVar[bool] = True
@@ -287,6 +288,32 @@ class StageBehaviour:
             thread.join(PATIENCE_S)
             assert [type(error) for error in outcome] == [StageStopped]
             wait_until(lambda: not emulator.motor.is_moving, 1.0)
+
+    def test_stop_as_homing_begins_prevents_it(self):
+        """After an earlier STOP the line first gets back in step: a second one then must not be overtaken."""
+        if self.homing_command is None:
+            pytest.skip("not given for this protocol")
+        with self.opened() as (stage, emulator):
+            stage.stop()
+            raised = []
+
+            def home():
+                try:
+                    stage.home()
+                except StageError as error:
+                    raised.append(type(error))
+
+            emulator.commands.clear()
+            emulator.delay_next_s = 0.15
+            thread = threading.Thread(target=home)
+            thread.start()
+            sync = stage._line._format.sync[0]
+            wait_until(lambda: sync in emulator.commands)
+            stage.stop()
+            thread.join(PATIENCE_S)
+            assert raised == [StageStopped]
+            assert self.homing_command not in emulator.commands
+            assert not stage.is_referenced
 
     # -- the cable
 

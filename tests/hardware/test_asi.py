@@ -46,6 +46,7 @@ def trip(emulator):
 class TestMs2000(StageBehaviour):
     driver = DRIVER
     stop_bytes = b"HALT\r"
+    homing_command = "! Z"
 
     def emulator(self):
         return AsiEmulator()

@@ -41,6 +41,7 @@ class TestGrblWithHoming(StageBehaviour):
 
     driver = DRIVER
     stop_bytes = b"\x85"
+    homing_command = "$H"
     settings: ClassVar = {"low_um": -3000.0, "high_um": 0.0}
 
     def emulator(self):

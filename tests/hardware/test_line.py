@@ -13,6 +13,7 @@ from hardware.framing import MAX_LINE_BYTES, LineSplitter
 from hardware.line import LOG_ENTRIES, LineFormat, SerialLine
 from hardware.simulator.controllers.emulator import Emulator, Motor
 from hardware.stage import StageDisconnected, StageError, StageNoReply, StagePortBusy, StageStopped
+from tests.hardware.stage_behaviour import wait_until
 
 FORMAT = LineFormat(
     command_end=b"\r",
@@ -242,6 +243,37 @@ class TestStop:
         parrot.wait_for(b"\x18")
         assert parrot.halts == 1
         assert line.ask("say on") == "on"
+
+    def test_a_command_that_it_overtakes_is_not_sent(self, line, parrot):
+        """While the line gets back in step, and while another conversation goes on."""
+        line.urgent(b"\x18")
+        parrot.delay_next_s = 0.1
+        raised = []
+
+        def tell():
+            try:
+                line.tell("go")
+            except StageError as error:
+                raised.append(type(error))
+
+        thread = threading.Thread(target=tell)
+        thread.start()
+        wait_until(lambda: "sync" in parrot.commands)
+        line.urgent(b"\x18")
+        thread.join(5.0)
+        assert raised == [StageStopped]
+        line.ask("say on")
+        assert "go" not in parrot.commands
+
+    def test_nothing_more_of_an_action_is_sent(self, line, parrot):
+        with line.action():
+            line.tell("one")
+            line.urgent(b"\x18")
+            with pytest.raises(StageStopped):
+                line.tell("two")
+        line.tell("three")
+        wait_until(lambda: "three" in parrot.commands)
+        assert "two" not in parrot.commands
 
 
 class TestCable:

@@ -29,6 +29,7 @@ class TestZaber(StageBehaviour):
     driver = DRIVER
     settings: ClassVar = STEP
     stop_bytes = b"/1 1 stop\n"
+    homing_command = "/1 1 home"
 
     def emulator(self):
         return ZaberEmulator()
