@@ -352,6 +352,7 @@ class FocusAxis:
 
     def _travel(self, z_um: float, cancel: threading.Event | None) -> None:
         """One leg: start, then poll until the controller says that it is done."""
+        self._refuse_if_stopped()
         direction = z_um - self._last_z_um
         self._run_up_done = self._run_up_done and direction * self.approach >= 0
         with self._line:

@@ -239,6 +239,15 @@ class TestStop:
         hanging.set()
         thread.join(2.0)
 
+    def test_before_a_leg_begins_keeps_it_from_beginning(self):
+        axis, stage = build()
+        position, started = stage.position_um, []
+        stage.position_um = lambda: (axis.stop(), position())[1]  # the button is pressed while the position is read
+        stage.start_move_to = started.append
+        with pytest.raises(StageStopped):
+            axis.move_to(-500.0)
+        assert started == []
+
     def test_in_the_instant_between_check_and_start(self):
         axis, stage = build(time_scale=1.0)
         start = stage.start_move_to
