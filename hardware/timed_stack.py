@@ -77,6 +77,8 @@ def _obstacle(axis: FocusAxis, camera: Camera, heights_um: Sequence[float], lead
         return _("{camera} has no trigger input.").format(camera=camera.name)
     if axis.settle == "image":
         return _("it cannot wait for a steady picture.")
+    if leader == "moves" and (axis.settle != "time" or axis.settle_ms > 0):
+        return _("its pulse comes at the end of a move, before the stage has settled.")
     against = (heights_um[-1] - heights_um[0]) * axis.approach < 0
     if axis.backlash_um and leader != "stage":
         return _("it cannot take out the backlash.")
@@ -160,6 +162,7 @@ def _led_by_moves(
             picture = camera.next_picture(patience_s)
             recovery.check(picture, begin_s)
             taken.append((measured_um, picture))
+        _refuse_more(camera)
     return taken
 
 

@@ -110,6 +110,23 @@ def test_with_backlash_the_program_times_the_stack_and_says_why(rig, tmp_path):
         assert check_file(path, PLAN).metadata["course"]["timing"] == "program"
 
 
+@pytest.mark.parametrize("settling", [{"settle_ms": 5.0}, {"settle": "position"}])
+def test_a_stage_that_must_settle_is_not_timed_by_the_ends_of_its_moves(settling, tmp_path):
+    with pi_rig(**settling) as (axis, camera, _emulator):
+        told = []
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, told=told.append))
+        assert "settled" in told[0]
+        assert check_file(path, PLAN).metadata["course"]["timing"] == "program"
+
+
+def test_a_pulse_too_many_at_the_last_height_is_noticed(tmp_path):
+    with pi_rig() as (axis, camera, _emulator):
+        pulse, pulses = camera.pulse, []
+        camera.pulse = lambda: (pulse(), pulses.append(1), len(pulses) == 11 and pulse())
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5")
+        assert check_file(path, PLAN).metadata["course"]["timing"] == "moves, from frame 0 on program"
+
+
 def test_a_cable_without_contact_is_noticed(tmp_path):
     with asi_rig(stall_s=0.3) as (axis, camera, _emulator):
         camera.on_exposed = lambda: None
