@@ -355,8 +355,11 @@ class FocusAxis:
         self._refuse_if_stopped()
         direction = z_um - self._last_z_um
         self._run_up_done = self._run_up_done and direction * self.approach >= 0
+        low, high = self._stage.limits_um
+        position_um = self._origin_um + self._sign * z_um
+        within_um = min(max(position_um, low), high)
         with self._line:
-            self._stage.start_move_to(self._origin_um + self._sign * z_um)
+            self._stage.start_move_to(within_um if abs(position_um - within_um) <= ROUNDING_UM else position_um)
         progress_s, progress_um = self.clock.now(), self._last_z_um
         while True:
             self._refuse_if_stopped()  # first: STOP may have come between the check and the start

@@ -95,6 +95,15 @@ class TestLimits:
         assert min(seen) >= -50.0
         assert max(seen) <= 50.0
 
+    def test_the_limits_themselves_can_be_reached_whatever_the_rounding(self):
+        axis, stage = build(origin_um=0.1, stage={"low_um": -0.5, "high_um": 0.3})
+        low_um, high_um = axis.limits_um
+        for z_um, position_um in ((high_um + 5e-7, 0.3), (low_um - 5e-7, -0.5), (0.2, 0.3)):
+            axis.move_to(z_um)
+            assert stage.position_um() == position_um
+        with pytest.raises(StageLimitError):
+            axis.move_to(high_um + 1e-3)
+
     def test_soft_limits_beyond_the_travel_shrink_to_it(self):
         axis, _stage = build(soft_limits_um=(-5000.0, 5000.0))
         assert axis.limits_um == (-1000.0, 1000.0)
