@@ -4,6 +4,7 @@ Micro-Manager tells neither limits nor speed nor whether a stage knows where it 
 a person confirms the last. STOP is ``stop`` of the core, which waits where an adapter is inside another call.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware.calls import CallThread
 from hardware.micromanager import MicroManagerError, acquire_core, plain_errors, release_core
-from hardware.stage import StageDisconnected, StageError, StageLimitError, StageUnreferenced
+from hardware.stage import StageDisconnected, StageError, StageLimitError, StageStopped, StageUnreferenced
 from models.language import _
 
 STOP_S = 0.05
 CALL_S = 5.0
 HOMING_S = 120.0
+POLL_S = 0.02
 
 Result = TypeVar("Result")
 
@@ -55,6 +57,7 @@ class MicroManagerStage:
         self._profile = profile
         self._referenced = profile.trust_position
         self._move: Future[Any] | None = None
+        self._stop_count = 0
         try:
             self._core: Any = acquire_core(profile.configuration, profile.folder)
         except MicroManagerError as error:
@@ -66,7 +69,7 @@ class MicroManagerStage:
             raise StageError(_("The Micro-Manager configuration has no stage '{device}'.").format(device=self._label))
         self.identity = f"{core.getDeviceLibrary(self._label)} {core.getDeviceName(self._label)}"
         self.name = f"{self._label} ({self.identity})"
-        self._calls, self._stops = CallThread(self.name), CallThread(f"{self.name} STOP")
+        self._calls, self._stop_calls = CallThread(self.name), CallThread(f"{self.name} STOP")
 
     @property
     def limits_um(self) -> tuple[float, float]:
@@ -97,8 +100,9 @@ class MicroManagerStage:
                     stage=self.name
                 )
             )
-        core = self._connected()
-        self._move = self._calls.start(lambda: core.setPosition(self._label, position_um))
+        self._move = self._calls.start(
+            self._unless_stopped(lambda core: core.setPosition(self._label, position_um), self._stop_count)
+        )
 
     def start_move_by(self, distance_um: float) -> None:
         self.start_move_to(self.position_um() + distance_um)
@@ -110,6 +114,8 @@ class MicroManagerStage:
             if not move.done():
                 return True
             self._move = None
+            if move.cancelled():
+                raise self._stopped()
             with plain_errors(self.name, StageError):
                 move.result()
         return bool(self._ask(lambda core: core.deviceBusy(self._label)))
@@ -118,8 +124,22 @@ class MicroManagerStage:
         raise StageError(_("{stage}: set the speed in the configuration of Micro-Manager.").format(stage=self.name))
 
     def home(self) -> None:
+        """The core's own wait ends after some seconds, homing does not."""
+        stops, end_s = self._stop_count, time.monotonic() + HOMING_S
         self._referenced = False
-        self._ask(lambda core: (core.home(self._label), core.waitForDevice(self._label)), HOMING_S)
+        begin = self._unless_stopped(lambda core: core.home(self._label), stops)
+        self._ask(lambda _core: begin(), HOMING_S)
+        while self._ask(lambda core: core.deviceBusy(self._label)) and self._stop_count == stops:
+            if time.monotonic() > end_s:
+                self.stop()
+                raise StageError(
+                    _("{stage} did not finish homing within {seconds:g} s. Is something in its way?").format(
+                        stage=self.name, seconds=HOMING_S
+                    )
+                )
+            time.sleep(POLL_S)
+        if self._stop_count != stops:
+            raise self._stopped()
         self._referenced = True
 
     def confirm_position(self) -> None:
@@ -135,10 +155,13 @@ class MicroManagerStage:
         self._ask(lambda core: core.getPosition(self._label), timeout_s)
 
     def stop(self) -> None:
-        core = self._connected()
+        self._stop_count += 1
+        core, move = self._connected(), self._move
+        if move is not None:
+            move.cancel()  # of use where it has not begun
         try:
             with plain_errors(self.name, StageError):
-                self._stops.run(lambda: core.stop(self._label), STOP_S)
+                self._stop_calls.run(lambda: core.stop(self._label), STOP_S)
         except TimeoutError:
             raise StageError(
                 _("{stage} has not confirmed the stop yet: its adapter is busy. Switch it off if it moves.").format(
@@ -150,8 +173,25 @@ class MicroManagerStage:
         core, self._core = self._core, None
         if core is not None:
             self._calls.close()
-            self._stops.close()
+            self._stop_calls.close()
             release_core(core)
+
+    def _unless_stopped(self, call: Callable[[Any], None], stops: int) -> Callable[[], None]:
+        """``call`` for the thread that makes the calls: not begun after STOP, halted again where STOP came first."""
+        core = self._connected()
+
+        def begin() -> None:
+            if self._stop_count != stops:
+                raise self._stopped()
+            call(core)
+            if self._stop_count != stops:
+                core.stop(self._label)
+                raise self._stopped()
+
+        return begin
+
+    def _stopped(self) -> StageStopped:
+        return StageStopped(_("{stage} was stopped.").format(stage=self.name))
 
     def _connected(self) -> Any:
         if self._core is None:

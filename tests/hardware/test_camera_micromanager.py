@@ -1,5 +1,6 @@
 """Micro-Manager, with the demonstration devices that its makers ship: a focal stack and its focus."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hardware.autofocus import sharpness
 from hardware.camera import CameraError, CameraSettings
 from hardware.cameras.settings import MicroManagerCameraProfile
 from hardware.motion import FocusAxis
-from hardware.stage import StageDisconnected, StageError, StageLimitError, StageUnreferenced
+from hardware.stage import StageDisconnected, StageError, StageLimitError, StageStopped, StageUnreferenced
 from hardware.sweep import SweepPlan, capture
 from models.reconstruct import reconstruct
 from models.storage import open_stack
@@ -155,6 +156,97 @@ def test_an_error_of_the_adapter_reaches_the_one_who_waits(open_stage):
     stage.start_move_to(900.0)
     with pytest.raises(StageError, match=r"Z .*out of range"):
         wait_for(stage)
+
+
+class Core:
+    """The core of an adapter that homes without waiting, and moves where it is told after ``gate`` has opened."""
+
+    def __init__(self, core):
+        self._core = core
+        self.busy_until_s, self.stops = 0.0, 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.targets_um = []
+
+    def __getattr__(self, name):
+        return getattr(self._core, name)
+
+    def home(self, _label):
+        self.busy_until_s = time.monotonic() + 0.3
+
+    def waitForDevice(self, _label):
+        raise RuntimeError("wait timed out after 5000ms")
+
+    def deviceBusy(self, _label):
+        return time.monotonic() < self.busy_until_s
+
+    def getPosition(self, label):
+        self.gate.wait(5.0)
+        return self._core.getPosition(label)
+
+    def setPosition(self, _label, position_um):
+        self.targets_um.append(position_um)
+        self.gate.wait(5.0)
+
+    def stop(self, _label):
+        self.stops += 1
+        self.busy_until_s = 0.0
+
+
+@pytest.fixture
+def stage_and_core(open_stage):
+    stage = open_stage(trust_position=False)
+    real, core = stage._core, Core(stage._core)
+    stage._core = core
+    yield stage, core
+    core.gate.set()
+    stage._core = real
+
+
+def test_homing_may_take_longer_than_the_core_waits(stage_and_core):
+    stage, core = stage_and_core
+    stage.home()
+    assert stage.is_referenced
+    assert time.monotonic() >= core.busy_until_s
+
+
+def test_homing_that_was_stopped_gives_no_reference(stage_and_core):
+    stage, core = stage_and_core
+    threading.Timer(0.1, stage.stop).start()
+    with pytest.raises(StageStopped):
+        stage.home()
+    assert core.stops
+    assert not stage.is_referenced
+
+
+def test_a_queued_move_does_not_overtake_its_stop(stage_and_core):
+    stage, core = stage_and_core
+    stage.confirm_position()
+    core.gate.clear()
+    asking = threading.Thread(target=stage.position_um)
+    asking.start()
+    time.sleep(0.05)
+    stage.start_move_to(5.0)
+    stage.stop()
+    core.gate.set()
+    asking.join(5.0)
+    with pytest.raises(StageStopped):
+        wait_for(stage)
+    assert core.targets_um == []
+
+
+def test_a_move_that_begins_under_the_stop_is_halted_again(stage_and_core):
+    stage, core = stage_and_core
+    stage.confirm_position()
+    core.gate.clear()
+    stage.start_move_to(5.0)
+    while not core.targets_um:
+        time.sleep(0.001)
+    stage.stop()
+    core.gate.set()
+    with pytest.raises(StageStopped):
+        wait_for(stage)
+    assert core.stops == 2
 
 
 def test_a_closed_stage_says_so(open_stage):
