@@ -75,7 +75,7 @@ def test_with_unequal_steps_intervals_follow_the_steps_around_a_height():
     height_map = stream([13], z_um=z_um)
     known = np.isfinite(height_map.interval68_um)
     order = np.argsort(height_map.height_um[known])
-    low, high = np.array_split(height_map.interval68_um[known][order], 10)[:: 9]
+    low, high = np.array_split(height_map.interval68_um[known][order], 10)[::9]
     same = stream([13], z_um=np.arange(13.0)).interval68_um
     assert np.median(high) > 1.1 * np.median(low)
     assert np.nanmax(same) < 1.1 * np.nanmin(same)  # nothing but the steps does that
