@@ -155,7 +155,7 @@ class BaslerCamera:
             self._camera.MaxNumBuffer.Value = BUFFERS
             sfnc.switch_automatics_off(self._features)
             sfnc.set_features(self._name, self._features, self._profile.features)
-            sfnc.choose_pixel_format(self._features, colour=self._profile.colour)
+            sfnc.choose_pixel_format(self._name, self._features, colour=self._profile.colour)
             self._ranges = sfnc.ranges_of(self._features, self._profile.gain_unit, colour=self._profile.colour)
             self._read_back()
             self._start()

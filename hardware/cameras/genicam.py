@@ -162,7 +162,7 @@ class GenicamCamera:
                 self._features = _GenapiFeatures(self._acquirer.remote_device.node_map)
                 sfnc.switch_automatics_off(self._features)
                 sfnc.set_features(self._name, self._features, self._profile.features)
-                sfnc.choose_pixel_format(self._features, colour=self._profile.colour)
+                sfnc.choose_pixel_format(self._name, self._features, colour=self._profile.colour)
                 self._ranges = sfnc.ranges_of(self._features, self._profile.gain_unit, colour=self._profile.colour)
                 self._read_back()
                 self._start()
@@ -214,6 +214,8 @@ class GenicamCamera:
     def _try_to_snap(self) -> Picture | None:
         """None where the picture is late or corrupt; then nothing of it is left in the queue."""
         patience_s = self._settings.exposure_ms / 1000.0 + self._profile.timeout_s
+        if self._triggered:
+            self._empty_queue()
         began_s = self._clock.now()
         if self._triggered:
             self._features.run("TriggerSoftware")
@@ -228,6 +230,14 @@ class GenicamCamera:
             finally:
                 self._acquirer.stop()
         return None if image is None else Picture(image, began_s)
+
+    def _empty_queue(self) -> None:
+        """Throw away pictures that nobody asked for: one that came late after an earlier trigger, say."""
+        for _buffer in range(self._acquirer.num_buffers):
+            buffer = self._acquirer.try_fetch(timeout=0.001)
+            if buffer is None:
+                return
+            buffer.queue()
 
     def _fetch(self, timeout_s: float) -> NDArray[Any] | None:
         """The next picture; None where none came in time, or an incomplete one."""

@@ -133,11 +133,20 @@ def write_settings(features: Features, settings: CameraSettings, gain_unit: Gain
         features.set("Gain", _within(features.limits("Gain"), raw))
 
 
-def choose_pixel_format(features: Features, *, colour: bool) -> None:
-    """Of the formats of the present depth the one wanted: a camera may stand at colour, or at packed values."""
+def choose_pixel_format(camera_name: str, features: Features, *, colour: bool) -> None:
+    """Of the formats of the present depth the one wanted: a camera may stand at colour, or at packed values.
+
+    Raises CameraError where the camera has none that :func:`decoded` understands.
+    """
     formats = pixel_formats(features, colour=colour)
     present = str(features.get("PixelFormat"))
-    wanted = formats.get(bits_of(present) or 8) or next(iter(formats.values()), present)
+    if not formats:
+        raise CameraError(
+            _("{camera} delivers only pixel formats that cannot be read here: {formats}.").format(
+                camera=camera_name, formats=", ".join(features.choices("PixelFormat")) or present
+            )
+        )
+    wanted = formats.get(bits_of(present) or 8) or next(iter(formats.values()))
     if wanted != present:
         features.set("PixelFormat", wanted)
 

@@ -5,7 +5,9 @@ Basler's emulated camera, and is tested there.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from hardware.camera import CameraDisconnected, CameraError
@@ -71,6 +73,39 @@ def test_without_trigger_nothing_is_acquired_that_was_not_asked_for(open_camera)
     camera.snap()
     assert not camera._acquirer.is_acquiring()
     assert camera._acquirer.num_holding_filled_buffers == 0
+
+
+class Queue:
+    """An acquisition with software trigger: each trigger brings a picture, numbered by its grey value."""
+
+    num_buffers = 8
+
+    def __init__(self):
+        self.waiting, self.triggers = [], 0
+
+    def execute(self, _name):
+        self.triggers += 1
+        self.waiting.append(self.triggers)
+
+    def try_fetch(self, *, timeout):
+        if not self.waiting:
+            return None
+        data = np.full(12, self.waiting.pop(0), np.uint8)
+        part = SimpleNamespace(data=data, data_format="Mono8", height=3, width=4)
+        return SimpleNamespace(payload=SimpleNamespace(components=[part]), queue=lambda: None)
+
+    def destroy(self):
+        pass
+
+
+def test_a_picture_that_came_late_is_not_taken_for_that_of_the_next_trigger(open_camera, monkeypatch):
+    camera, queue = open_camera(), Queue()
+    with monkeypatch.context() as patch:
+        patch.setattr(camera, "_acquirer", queue)
+        patch.setattr(camera, "_features", SimpleNamespace(run=queue.execute))
+        patch.setattr(camera, "_triggered", True)
+        queue.execute("TriggerSoftware")
+        assert (camera.snap().image == 2).all()
 
 
 def test_a_size_from_the_profile(open_camera):

@@ -145,11 +145,18 @@ class OldCamera:
         return ""
 
 
+def test_a_camera_without_a_readable_pixel_format_names_those_that_it_has():
+    camera = OldCamera()
+    camera.choices = lambda name: ("Mono12p", "YUV422Packed")
+    with pytest.raises(CameraError, match=r"Old delivers only .*Mono12p, YUV422Packed"):
+        sfnc.choose_pixel_format("Old", camera, colour=False)
+
+
 def test_an_older_camera_is_set_up_by_its_own_names_and_steps():
     camera = OldCamera()
     sfnc.switch_automatics_off(camera)
     assert camera.values["ExposureAuto"] == "Off"
-    sfnc.choose_pixel_format(camera, colour=False)
+    sfnc.choose_pixel_format("Old", camera, colour=False)
     assert camera.values["PixelFormat"] == "Mono8"  # packed values are not understood
     ranges = sfnc.ranges_of(camera, None, colour=False)
     assert ranges.exposure_ms == (0.035, 999.985)
