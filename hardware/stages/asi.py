@@ -116,7 +116,6 @@ class AsiStage(SerialStage):
         self._units_per_um = 10.0
         self._travel_um: tuple[float, float] | None = None
         self._stops_before = 0
-        self._seen_um: float | None = None
         self._armed: str | None = None  # address of the card whose trigger input moves the stage
         super().__init__(settings, line)
 
@@ -177,22 +176,22 @@ class AsiStage(SerialStage):
         if units is None:
             raise self._refused(told)
         here_um = units / self._units_per_um
-        jumped = self._seen_um is not None and here_um == 0.0 and abs(self._seen_um) > OFF_TARGET_UM
-        if jumped and self._target_um is None and self._armed is None:
-            self._lose_reference(
-                _("{stage} suddenly reads zero: it was reset, or zeroed by hand.").format(stage=self.name)
-            )
-        self._seen_um = here_um
+        self._note_reading(here_um, may_change=self._is_under_way or self._armed is not None)
         return here_um
 
     def _is_busy(self) -> bool:
         told = self._line.ask("/", lambda line: _BUSY.fullmatch(line) is not None, repeat=True)
         return "B" in told
 
+    @property
+    def _is_under_way(self) -> bool:
+        """A move that nobody has stopped."""
+        return self._target_um is not None and self._stops == self._stops_before
+
     def _read_moving(self) -> bool:
         if self._is_busy():
             return True
-        if self._target_um is not None and self._stops == self._stops_before:
+        if self._target_um is not None and self._is_under_way:
             self._check_end(self._target_um)
         return False
 

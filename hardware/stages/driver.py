@@ -13,7 +13,7 @@ from hardware.stage import StageAlarm, StageError, StageLimitError, StageStopped
 from models.language import _
 
 SAME_POSITION_UM = 0.5
-"""After the cable was pulled: a position this close to the last one is the last one."""
+"""Without a move: a position this close to the last one is the last one."""
 
 
 class SerialStageSettings(BaseModel):
@@ -70,6 +70,7 @@ class SerialStage(ABC):
         self._unreferenced: str | None = None
         self._last_um: float | None = None
         self._target_um: float | None = None  # of the move under way
+        self._seen_um: float | None = None
         self._stops = 0
         line.on_push = self._heard
         line.on_connect = self._reconnected
@@ -240,6 +241,15 @@ class SerialStage(ABC):
     def _lose_reference(self, why: str) -> None:
         """``why``: a whole sentence for the user."""
         self._unreferenced = why
+
+    def _note_reading(self, here_um: float, *, may_change: bool) -> None:
+        """For controllers that count from zero after a reset and do not tell. ``may_change``: a move is under way."""
+        jumped = here_um == 0.0 and self._seen_um is not None and abs(self._seen_um) > SAME_POSITION_UM
+        if jumped and not may_change:
+            self._lose_reference(
+                _("{stage} suddenly reads zero: it was reset, or zeroed by hand.").format(stage=self.name)
+            )
+        self._seen_um = here_um
 
     def _reference_fault(self) -> str | None:
         if self._unreferenced is None:

@@ -51,7 +51,8 @@ _REFUSAL = re.compile(r"E\s*,?\s*(\d{1,3})")
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,6})?")
 _SWITCHES = re.compile(r"[0-9A-Fa-f]{1,2}")
 _WORD = re.compile(r"[A-Za-z]{3}")
-_NO_FOCUS = re.compile(r"FOCUS\s*=\s*NONE")
+_NO_FOCUS = re.compile(r"(?:FOCUS)?\s*=\s*NONE")
+"""The line begins like the question, so its first word may be taken for an echo."""
 
 
 def number(line: str) -> float | None:
@@ -140,7 +141,6 @@ class PriorStage(SerialStage):
         self._range_um: float | None = None  # of a piezo
         self._um_per_step = 1.0
         self._stops_before = 0
-        self._seen_um: float | None = None
         super().__init__(settings, line)
 
     @property
@@ -208,13 +208,13 @@ class PriorStage(SerialStage):
         if count is None:
             raise self._refused(told)
         here_um = count * self._um_per_step
-        jumped = self._seen_um is not None and here_um == 0.0 and abs(self._seen_um) > OFF_TARGET_UM
-        if jumped and self._target_um is None and self._range_um is None:
-            self._lose_reference(
-                _("{stage} suddenly reads zero: it was reset, or zeroed by hand.").format(stage=self.name)
-            )
-        self._seen_um = here_um
+        self._note_reading(here_um, may_change=self._is_under_way or self._range_um is not None)
         return here_um
+
+    @property
+    def _is_under_way(self) -> bool:
+        """A move that nobody has stopped."""
+        return self._target_um is not None and self._stops == self._stops_before
 
     def _read_moving(self) -> bool:
         told = self._line.ask("$", _is_number, repeat=True)
@@ -223,7 +223,7 @@ class PriorStage(SerialStage):
             raise self._refused(told)
         if int(moving) & Z_BIT:
             return True
-        if self._target_um is not None and self._stops == self._stops_before:
+        if self._target_um is not None and self._is_under_way:
             self._check_end(self._target_um)
         return False
 

@@ -257,6 +257,30 @@ class TestFaults:
             assert emulator.backlash_mm == 0.0
             assert emulator.speed_mm_s == pytest.approx(1.0)
 
+    def test_a_small_jump_to_zero_is_noticed_too(self):
+        emulator = AsiEmulator()
+        with connected(emulator) as stage:
+            stage.start_move_to(3.0)
+            rest(stage)
+            emulator.reset()
+            stage.position_um()
+            with pytest.raises(StageUnreferenced, match="zero"):
+                stage.start_move_to(10.0)
+
+    def test_a_reset_after_a_stop_is_noticed(self):
+        emulator = AsiEmulator()
+        with connected(emulator, speed_um_s=300.0) as stage:
+            stage.start_move_to(350.0)
+            wait_until(lambda: emulator.motor.position_um > 20.0)
+            stage.stop()
+            wait_until(lambda: not emulator.motor.is_moving)
+            assert stage.position_um() > 10.0
+            assert stage.is_referenced
+            emulator.reset()
+            stage.position_um()
+            with pytest.raises(StageUnreferenced, match="zero"):
+                stage.start_move_to(300.0)
+
     def test_the_banner_of_the_tiger_tells_of_a_reset(self):
         emulator = AsiEmulator(tiger=True)
         with connected(emulator) as stage:

@@ -188,7 +188,10 @@ class TestMotor:
             assert emulator.speed == 25
 
     def test_no_motor_is_told(self):
-        with pytest.raises(StageError, match="no focus drive"), connected(PriorEmulator(focus=False)):
+        with (
+            pytest.raises(StageError, match=r"no focus drive\. Check the cable"),
+            connected(PriorEmulator(focus=False)),
+        ):
             pass
 
     def test_an_unknown_step_must_be_in_the_profile(self):
@@ -238,6 +241,16 @@ class TestMotor:
             stage.position_um()
             with pytest.raises(StageUnreferenced, match="zero"):
                 stage.start_move_to(300.0)
+
+    def test_a_small_jump_to_zero_is_noticed_too(self):
+        emulator = PriorEmulator()
+        with connected(emulator) as stage:
+            stage.start_move_to(3.0)
+            rest(stage)
+            emulator.reset()
+            stage.position_um()
+            with pytest.raises(StageUnreferenced, match="zero"):
+                stage.start_move_to(10.0)
 
     def test_refusals_are_sentences(self):
         emulator = PriorEmulator()
