@@ -85,6 +85,7 @@ class SerialLine:
         self._bus = threading.RLock()  # one conversation at a time
         self._writing = threading.Lock()  # held for one write, or to exchange the port
         self._port: serial.Serial | None = None
+        self._deaf: serial.Serial | None = None  # given up, still to be closed
         self._closed = False
         self._urgents = self._urgents_in_step = 0
         self._action = threading.local()
@@ -200,6 +201,8 @@ class SerialLine:
             self._unsent = data
         except IO_ERRORS as error:
             self._unsent = data
+            # Who reads next closes it and opens it again, which sends the bytes: closing may take its time.
+            self._port, self._deaf = None, port
             raise self._unplugged() from error
         finally:
             if locked:
@@ -260,6 +263,7 @@ class SerialLine:
         if self._failure is not None and time.monotonic() < self._next_try_s:
             raise type(self._failure)(str(self._failure))
         try:
+            self._drop_port()  # one that took no STOP any more
             self._open()
             self._out_of_step = True
             self.on_connect()
@@ -273,10 +277,12 @@ class SerialLine:
 
     def _drop_port(self) -> None:
         with self._writing:
-            port, self._port = self._port, None
-        if port is not None:
-            with suppress(*IO_ERRORS):  # it is gone already; a slow close must not hold back STOP
-                port.close()
+            ports = self._port, self._deaf
+            self._port = self._deaf = None
+        for port in ports:
+            if port is not None:
+                with suppress(*IO_ERRORS):  # it is gone already; a slow close must not hold back STOP
+                    port.close()
 
     def _unplugged(self) -> StageDisconnected:
         return StageDisconnected(

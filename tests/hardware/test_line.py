@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import serial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,6 +265,18 @@ class TestStop:
         assert raised == [StageStopped]
         line.ask("say on")
         assert "go" not in parrot.commands
+
+    def test_a_port_that_does_not_take_it_is_opened_again_for_it(self, line, parrot, monkeypatch):
+        def full(port, data):
+            raise serial.SerialTimeoutException("write timeout")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("hardware.line.write", full)
+            with pytest.raises(StageDisconnected):
+                line.urgent(b"\x18")
+        assert line.ask("say on") == "on"
+        assert parrot.halts == 1
+        assert parrot.received[0][1].startswith(b"\x18")
 
     def test_nothing_more_of_an_action_is_sent(self, line, parrot):
         with line.action():
