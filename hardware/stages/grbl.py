@@ -65,6 +65,8 @@ _NUMBERS = re.compile(r"[-+]?\d{1,7}(?:\.\d{1,6})?(?:,[-+]?\d{1,7}(?:\.\d{1,6})?
 _DONE = re.compile(r"ok|error:\d{1,3}")
 _ALARM = re.compile(r"ALARM:(\d{1,3})")
 _SETTING = re.compile(r"\$(\d{1,4})=(-?\d{1,9}(?:\.\d{1,6})?)(?: .*)?")
+_OPTIONS = re.compile(r"\[OPT:([^,\[\]]*)(?:,[^\[\]]*)?\]")
+"""Build options as letters; H: single axes can be homed."""
 _GREETING = re.compile(r"Grbl(?:HAL)? [1-9].*", re.IGNORECASE)
 
 
@@ -134,6 +136,12 @@ def _build_info(line: SerialLine) -> str | None:
     return "GRBL " + ", ".join(word.partition(":")[2].strip(": ") for word in words) if words else None
 
 
+class GrblSettings(SerialStageSettings):
+    """``home_all_axes``: all axes may move when the focus is homed, where the controller cannot home it alone."""
+
+    home_all_axes: bool = False
+
+
 class GrblStage(SerialStage):
     """One axis of a GRBL controller, in its machine coordinates."""
 
@@ -148,6 +156,7 @@ class GrblStage(SerialStage):
         self._controller: dict[int, float] = {}
         self._offset: tuple[float, ...] | None = None
         self._latest: tuple[float, Status] | None = None
+        self._homing_command: str | None = None
         self._homing = self._needs_reset = False
         super().__init__(settings, line)
 
@@ -179,6 +188,7 @@ class GrblStage(SerialStage):
         self._controller = settings
         self.grain_um = 2.54 if settings[13] else 1.0  # 4 digits of an inch, 3 of a millimetre
         self.can_home = bool(int(settings[22]) & 1)
+        self._homing_command = self._find_homing_command() if self.can_home else None
         if not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
                 _("{stage}: the limits of the profile leave no room within its travel of {low:g} to 0 µm.").format(
@@ -269,13 +279,32 @@ class GrblStage(SerialStage):
         self._latest = None
         self._line.urgent(SOFT_RESET if self._homing else JOG_CANCEL)
 
+    def home(self) -> None:
+        """Also raises StageError where other axes would move and the profile does not allow it."""
+        if self.can_home and self._homing_command is None:
+            raise StageError(
+                _(
+                    "{stage} can only home all its axes at once. Where all of them may move, put home_all_axes = true "
+                    "into the profile; else confirm the position."
+                ).format(stage=self.name)
+            )
+        super().home()
+
+    def _find_homing_command(self) -> str | None:
+        """Never ``$HZ`` on trial: a controller built without it refuses and then waits for a reset."""
+        options = [_OPTIONS.fullmatch(line) for line in self._line.ask_lines("$I", is_last=_is_done, repeat=True)]
+        if any(match is not None and "H" in match[1] for match in options):
+            return f"$H{self._axis}"
+        return "$H" if isinstance(self._settings, GrblSettings) and self._settings.home_all_axes else None
+
     def _home(self) -> None:
         self._homing = True  # first: from now on STOP is a reset
         try:
             if self._needs_reset:
                 self._soft_reset()
             self._latest = None
-            self._command("$H", HOMING_LIMIT_S)
+            assert self._homing_command is not None
+            self._command(self._homing_command, HOMING_LIMIT_S)
         finally:
             self._homing = False
 
@@ -339,4 +368,4 @@ class GrblStage(SerialStage):
             self._locked()
 
 
-DRIVER = StageDriver("grbl", "GRBL 1.1, grblHAL, FluidNC", FORMAT, GrblStage, identify, (115200,))
+DRIVER = StageDriver("grbl", "GRBL 1.1, grblHAL, FluidNC", FORMAT, GrblStage, identify, (115200,), GrblSettings)

@@ -41,7 +41,7 @@ class TestGrblWithHoming(StageBehaviour):
 
     driver = DRIVER
     stop_bytes = b"\x85"
-    homing_command = "$H"
+    homing_command = "$HZ"
     settings: ClassVar = {"low_um": -3000.0, "high_um": 0.0}
 
     def emulator(self):
@@ -49,7 +49,7 @@ class TestGrblWithHoming(StageBehaviour):
 
     def connect(self, emulator, **changes):
         stage = super().connect(emulator, **changes)
-        if changes.get("trust_position", True) and not emulator.commands.count("$H"):
+        if changes.get("trust_position", True) and not emulator.commands.count("$HZ"):
             speed_um_s = stage.speed_um_s
             stage.home()
             stage.set_speed(5000.0)
@@ -65,7 +65,7 @@ class TestGrblWithHoming(StageBehaviour):
     def test_connecting_and_identifying_move_nothing(self):
         with self.emulator() as emulator:
             super().connect(emulator).close()
-            assert "$H" not in emulator.commands
+            assert not any(command.startswith("$H") for command in emulator.commands)
             assert not any(command.startswith("$J") for command in emulator.commands)
 
     def test_two_programs_on_one_port(self):
@@ -90,12 +90,37 @@ class TestHoming:
             assert stage.position_um() == pytest.approx(-200.0)
             stage.close()
 
+    def test_moves_no_other_axis(self):
+        with GrblEmulator(homing=True) as emulator:
+            stage = self.connect(emulator)
+            stage.home()
+            assert "$HZ" in emulator.commands
+            assert "$H" not in emulator.commands
+            stage.close()
+
+    def test_of_all_axes_at_once_needs_the_word_of_the_profile(self):
+        with GrblEmulator(homing=True, single_axis_homing=False) as emulator:
+            stage = self.connect(emulator)
+            with pytest.raises(StageError, match="all its axes at once"):
+                stage.home()
+            assert not any(command.startswith("$H") for command in emulator.commands)
+            stage.confirm_position()
+            with pytest.raises(StageError, match="all its axes at once"):
+                stage.home()
+            assert stage.is_referenced, "nothing has moved"
+            stage.close()
+            stage = self.connect(emulator, home_all_axes=True)
+            stage.home()
+            assert stage.is_referenced
+            assert "$HZ" not in emulator.commands
+            stage.close()
+
     def test_is_refused_where_it_is_switched_off(self):
         with GrblEmulator() as emulator:
             stage = self.connect(emulator)
             with pytest.raises(StageError, match="no reference"):
                 stage.home()
-            assert "$H" not in emulator.commands
+            assert not any(command.startswith("$H") for command in emulator.commands)
             stage.close()
 
     def test_runs_under_the_focus_axis(self):
@@ -117,7 +142,7 @@ class TestHoming:
                 axis.move_to(-10.0)
             axis.confirm_position()
             assert axis.move_to(-10.0) == pytest.approx(-10.0, abs=0.5)
-            assert "$H" not in emulator.commands
+            assert not any(command.startswith("$H") for command in emulator.commands)
             axis.close()
 
     def test_ends_at_once_by_a_stop(self, monkeypatch):

@@ -35,7 +35,7 @@ def test_finds_the_controller_and_moves_nothing():
     with GrblEmulator(name="Focus") as controller:
         found = look(controller.port)
         assert controller.motor.position_um == 0.0
-        assert not [line for line in controller.commands if line.startswith("$J") or line == "$H"]
+        assert not [line for line in controller.commands if line.startswith(("$J", "$H"))]
     (answer,) = found.ports
     assert answer.stage.driver is GRBL
     assert answer.stage.identity == "GRBL 1.1h.20190830:Focus"

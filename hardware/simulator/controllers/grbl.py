@@ -4,6 +4,7 @@ Known to real firmware and kept here: ``?`` is not answered while homing nor aft
 reset ends; ``$`` settings are not told in motion; a reset in motion is alarm 3.
 """
 
+import math
 import re
 import time
 
@@ -16,7 +17,7 @@ HOMING_S = 0.15
 class GrblEmulator(Emulator):
     """``travel_um``: length of the rail. The power-up point lies ``above_um`` over the lower end.
 
-    ``homing``, ``soft_limits``, ``hard_limits``: ``$22``, ``$20``, ``$21``.
+    ``homing``, ``soft_limits``, ``hard_limits``: ``$22``, ``$20``, ``$21``. ``single_axis_homing``: built with ``$HZ``.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class GrblEmulator(Emulator):
         report_mask: int = 1,
         inches: bool = False,
         name: str = "",
+        single_axis_homing: bool = True,
     ) -> None:
         self.settings: dict[int, float] = {
             0: 10, 1: 255, 2: 0, 3: 0, 4: 0, 5: 0, 6: 0, 10: report_mask, 11: 0.010, 12: 0.002, 13: int(inches),
@@ -38,6 +40,7 @@ class GrblEmulator(Emulator):
             120: 10.0, 121: 10.0, 122: 50.0, 130: 200.0, 131: 200.0, 132: travel_um / 1000.0,
         }  # fmt: skip
         self.name = name
+        self.single_axis_homing = single_axis_homing
         self.work_offset_mm = 0.0
         self._zero_um = 0.0
         super().__init__(Motor(-above_um, travel_um - above_um, acceleration_um_s2=self.settings[122] * 1000.0))
@@ -161,9 +164,12 @@ class GrblEmulator(Emulator):
             self.send("ok")
         elif words == "$I":
             self.send(f"[VER:1.1h.20190830:{self.name}]")
-            self.send("[OPT:V,15,128]")
+            self.send(f"[OPT:{'VH' if self.single_axis_homing else 'V'},15,128]")
             self.send("ok")
-        elif words == "$H":
+        elif words == "$HZ" and not self.single_axis_homing:
+            self.state, self._homed_s = "Home", math.inf  # as real firmware does, until a reset
+            self.send("error:3")
+        elif words in ("$H", "$HZ"):
             if not self.settings[22]:
                 self.send("error:5")
             else:
