@@ -51,7 +51,7 @@ TASK = TypeAdapter(Task)
 def main() -> None:
     """Run the task."""
     task = TASK.validate_json(sys.stdin.buffer.read())
-    _use_threads(task.threads, with_torch=any(name in NETWORKS for name, _engine in task.entries))
+    use_threads(task.threads, with_torch=any(name in NETWORKS for name, _engine in task.entries))
     runs: list[Run | str] = [_built(*entry) for entry in task.entries]
     for _round in range(task.rounds):
         for at, size in enumerate(task.sizes):
@@ -194,7 +194,8 @@ def _timed(run: Run, frames: NDArray[Any], z: NDArray[np.float32]) -> dict[str, 
     return {"seconds": seconds}
 
 
-def _use_threads(threads: int, *, with_torch: bool) -> None:
+def use_threads(threads: int, *, with_torch: bool) -> None:
+    """Let this process compute on so many cores."""
     cv2.setNumThreads(threads)
     if with_torch:  # else it would only take memory
         import torch

@@ -41,10 +41,10 @@ deviation. Seconds are the median per scene. *Trained*: steps and the stacks in 
 their card says.
 """
 _ABOUT_TIME = """\
-All rows of a table took turns within one process; medians over {rounds} after a first round to warm up. Ratios are to
-the fastest peer, each on its best engine, with the same allocator. *Tuned* is glibc with large pages that keeps its
-memory (`--tuned-allocator`). Memory is the peak of a process that loads the network and runs it once. Weights are
-random: speed does not depend on them.
+All rows of a table with one allocator took turns within one process; medians over {rounds} after a first round to
+warm up. Ratios are to the fastest peer on the faster of the engines shown, with the same allocator. *Tuned* is glibc
+with large pages that keeps its memory (`--tuned-allocator`). Memory is the peak of a process that loads the network
+and runs it once. Weights are random: speed does not depend on them.
 """
 
 

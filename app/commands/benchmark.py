@@ -188,7 +188,9 @@ def _trial(
 ) -> Iterator[Results]:
     from models.benchmark import Trial
     from models.benchmark_accuracy import find_candidate, find_weights, labelled_scenes, score_all, summarise
+    from models.benchmark_child import use_threads
 
+    use_threads(where.threads, with_torch=True)
     sets = [labelled_scenes(folder) for folder in folders]
     files = find_weights(weights) if weights else {}
     chosen = names or [*METHODS, *(name for name in files if name not in METHODS)]

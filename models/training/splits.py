@@ -1,4 +1,4 @@
-"""The fixed scenes: train, test and calibration, and the styles that no network is trained on, one sample file each.
+"""The fixed scenes: train, test and calibration, and styles of a narrower kind than training has, one sample file each.
 
 A split is a list of seeds of its own, so ``test`` is the same everywhere, for ever, and shares no scene with
 any shard. ``train`` and ``test`` have the sizes of Micro 3D (382 and 106 stacks of 20 frames of 256 x 256;

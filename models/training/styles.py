@@ -103,7 +103,8 @@ STYLES: dict[str, Style] = {
     ),
 }
 """``mixed`` and ``textured`` are for training: what is hard, and what is so clear that parts of a step can be learned
-from it. The others show how a network does on what it was not made for."""
+from it. The others are narrower: most of what they show lies among the hard scenes, too. What a network does on quite
+other pictures, real stacks and other renderers tell."""
 
 
 def style(name: str) -> Style:
