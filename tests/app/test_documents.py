@@ -59,7 +59,7 @@ def test_the_schema_is_that_of_the_program(tmp_path):
         assert re.search(rf"\b{flag.value} ", FILE_FORMAT)
 
 
-@pytest.mark.parametrize("line", [line for block in blocks(COMMAND_LINE, "sh") for line in block.splitlines()])
+@pytest.mark.parametrize("line", [line for block in blocks(COMMAND_LINE, "sh") for line in block.replace("\\\n", " ").splitlines()])
 def test_every_example_is_understood(line, capsys, tmp_path, monkeypatch):
     words = shlex.split(line, comments=True)
     if len(words) < 3:
