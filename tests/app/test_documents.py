@@ -59,7 +59,11 @@ def test_the_schema_is_that_of_the_program(tmp_path):
         assert re.search(rf"\b{flag.value} ", FILE_FORMAT)
 
 
-@pytest.mark.parametrize("line", [line for block in blocks(COMMAND_LINE, "sh") for line in block.replace("\\\n", " ").splitlines()])
+# What goes on in the next line is one command.
+EXAMPLES = [line for block in blocks(COMMAND_LINE, "sh") for line in block.replace("\\\n", " ").splitlines()]
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
 def test_every_example_is_understood(line, capsys, tmp_path, monkeypatch):
     words = shlex.split(line, comments=True)
     if len(words) < 3:
