@@ -151,11 +151,6 @@ class SerialStage(ABC):
     def is_referenced(self) -> bool:
         return self._unreferenced is None
 
-    @property
-    def line_log(self) -> str:
-        """The latest bytes on the line, for error reports."""
-        return self._line.log
-
     def position_um(self) -> float:
         self._last_um = self._read_position()
         return self._last_um

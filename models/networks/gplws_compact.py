@@ -1,13 +1,13 @@
-"""Reliefscope's variants of GPLWS-Net: the same modules on a quarter of the resolution, frame by frame.
+"""Reliefscope's variants of GPLWS-Net: the same modules on an eighth of the resolution, frame by frame.
 
 Four things differ from the published network:
 
 - A *focus stem* looks at every frame alone: band-pass filters, their energy, its logarithm. A change of brightness
-  becomes an offset, which the softmax over the frames ignores. It gives one vector for each 4 x 4 pixels, so all that
-  follows costs a sixteenth.
+  becomes an offset, which the softmax over the frames ignores. It gives a focus measure for each block of 4 x 4
+  pixels and a vector for each 2 x 2 blocks, so all that follows costs a 64th.
 - Training begins where focus measures end: two of them score the frames, and at first the heights are the means that
   they give. What is learned is when not to believe them.
-- The head scores a vector as a whole, raised bilinearly to its 16 pixels: height runs on smoothly from one vector to
+- The head scores a block as a whole, raised bilinearly to its 16 pixels: height runs on smoothly from one block to
   the next. What it adds for each of the 16 keeps edges sharp, without work at full resolution. It also moves the focus
   position of a frame, so a height between two frames, or exactly on the first, needs no wide softmax.
 - A doubt per frame, averaged as the heights are, becomes the spread of the height.
