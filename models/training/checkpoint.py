@@ -4,18 +4,20 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.atomic import replacing
 from models.errors import InputError
 from models.language import _
+from models.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -28,7 +30,8 @@ State = dict[str, Any]
 class Checkpoint:
     """All that decides how a run goes on after ``step`` steps and ``seconds``.
 
-    No state of random numbers: those of a step follow from the seed and its number.
+    No state of random numbers: those of a step follow from the seed and its number. ``data``: the folders that were
+    learned from, see :func:`data_names`; None in files of before this was kept.
     """
 
     recipe: str
@@ -39,6 +42,7 @@ class Checkpoint:
     average: State
     optimiser: State
     scaler: State
+    data: list[str] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -58,6 +62,50 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 path=path
             )
         ) from error
+
+
+def data_names(data: object) -> list[str]:
+    """What a checkpoint says of folders, or of an endless source: where they are, links not followed; or "rendered".
+
+    Whoever moves a folder in the middle of a run can leave a link in its place.
+    """
+    return [str(folder.absolute()) for folder in data] if isinstance(data, Sequence) else ["rendered"]
+
+
+def check_continues(checkpoint: Checkpoint, recipe: Recipe, data: list[str] | None, folder: Path) -> None:
+    """That a run of ``recipe`` on ``data``, None not compared, is the one whose checkpoint lies in ``folder``.
+
+    A run that went on with something else would be described by no recipe, and its card would be untrue. Raises
+    InputError that says what differs and the way out.
+    """
+    try:
+        before = Recipe.model_validate_json(checkpoint.recipe)
+    except ValidationError as error:
+        raise InputError(
+            _("The run in {path} was begun by another version: its recipe reads otherwise. Choose --fresh.").format(
+                path=folder
+            )
+        ) from error
+    if before.network != recipe.network:
+        raise InputError(
+            _("{path} holds a run of {old}, not of {new}. Choose another --out, or --fresh.").format(
+                path=folder, old=before.network, new=recipe.network
+            )
+        )
+    if changes := recipe.differences(before):
+        raise InputError(
+            _(
+                "The run in {path} was begun with another recipe: now {changes}. Go on with the same recipe, choose "
+                "another --out, or start again with --fresh."
+            ).format(path=folder, changes=", ".join(changes))
+        )
+    if data is not None and checkpoint.data is not None and data != checkpoint.data:
+        raise InputError(
+            _(
+                "The run in {path} learns from {old}, not from {new}. Go on with the same --data in the same order, "
+                "choose another --out, or start again with --fresh."
+            ).format(path=folder, old=", ".join(checkpoint.data), new=", ".join(data))
+        )
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -22,7 +22,9 @@ from models.training.checkpoint import (
     CHECKPOINT,
     Checkpoint,
     MovingAverage,
+    check_continues,
     clear_leftovers,
+    data_names,
     load_checkpoint,
     save_checkpoint,
     write_weights,
@@ -81,18 +83,18 @@ def train(
     ``minutes`` ends the run when they are over, counted across all its parts; learning rate and stages follow them.
     ``pause_after``: minutes after which this part of the run stops with a checkpoint, to be resumed; nothing is sped
     up for that. ``resume``: go on from a checkpoint in ``out``, if there is one. ``device``: such as "cpu" or
-    "cuda:1"; by default a GPU where there is one. Processes started by torchrun share the work.
+    "cuda:1"; by default a GPU where there is one. Processes started by torchrun share the work. A checkpoint of another
+    network, other data or another recipe is refused; see :data:`models.training.recipe.FREE` for what may change.
 
     Raises InputError for data, a checkpoint or a recipe that cannot be used and for a loss that is no number over
     and over, OutputError where ``out`` cannot be written, Cancelled after a last checkpoint.
     """
     with joined_world(device) as world:
         examples = open_examples(data, seed=recipe.seed) if isinstance(data, Sequence) else data
-        sources = [folder.name for folder in data] if isinstance(data, Sequence) else ["rendered"]
-        run = _Run(recipe, examples, out, world, minutes, resume)
+        run = _Run(recipe, examples, data_names(data), out, world, minutes, resume)
         try:
             finished = run.go(progress, cancel, pause_after)
-            return run.conclude(sources, finished)
+            return run.conclude(finished)
         finally:
             run.close()
 
@@ -101,10 +103,17 @@ class _Run:
     """One process's part of a training run."""
 
     def __init__(
-        self, recipe: Recipe, examples: Examples, out: Path, world: World, minutes: float | None, resume: bool
+        self,
+        recipe: Recipe,
+        examples: Examples,
+        data: list[str],
+        out: Path,
+        world: World,
+        minutes: float | None,
+        resume: bool,
     ) -> None:
         self._precision = _precision(recipe, world.device)
-        self.recipe, self.examples, self.out, self.world = recipe, examples, out, world
+        self.recipe, self.examples, self.data, self.out, self.world = recipe, examples, data, out, world
         self.spec = find_network(recipe.network)
         self.step, self.skipped = 0, 0
         self._budget_s = None if minutes is None else minutes * 60
@@ -274,17 +283,13 @@ class _Run:
                 average=self._average.state,
                 optimiser=self._optimiser.state_dict(),
                 scaler=self._scaler.state_dict(),
+                data=self.data,
             ),
         )
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        before = Recipe.model_validate_json(checkpoint.recipe)
-        if before.network != self.recipe.network:
-            raise InputError(
-                _("{path} holds a run of {old}, not of {new}. Choose another --out, or --fresh.").format(
-                    path=self.out, old=before.network, new=self.recipe.network
-                )
-            )
+        # Other machines may keep the data elsewhere: only the first process's folders are in the checkpoint.
+        check_continues(checkpoint, self.recipe, self.data if self.world.is_first else None, self.out)
         try:
             self.network.load_state_dict(checkpoint.network)
             self._optimiser.load_state_dict(checkpoint.optimiser)
@@ -294,14 +299,13 @@ class _Run:
                     path=self.out, network=self.recipe.network
                 )
             ) from error
-        self._optimiser.param_groups[0]["weight_decay"] = self.recipe.optimiser.weight_decay
         self._average.load(checkpoint.average)
         if checkpoint.scaler:  # else the run began where no gradients are scaled
             self._scaler.load_state_dict(checkpoint.scaler)
         self.step, self.skipped = checkpoint.step, checkpoint.skipped
         self._seconds_before = checkpoint.seconds
 
-    def conclude(self, sources: list[str], finished: bool) -> TrainingResult:
+    def conclude(self, finished: bool) -> TrainingResult:
         """Validate and write the weights and their card."""
         validation = self._validate()
         sha256 = ""
@@ -314,7 +318,7 @@ class _Run:
                 "steps": self.step,
                 "seconds": round(self.seconds, 1),
                 "skipped_steps": self.skipped,
-                "data": {"folders": sources, "stacks": self.examples.count},
+                "data": {"folders": [Path(name).name for name in self.data], "stacks": self.examples.count},
                 "recipe": self.recipe.model_dump(),
                 "validation": None if validation is None else asdict(validation),
                 "software": software_version(),

@@ -19,6 +19,15 @@ FrameCount = Annotated[int, Field(ge=2, le=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
+FREE = frozenset(
+    {
+        *("name", "title", "steps", "epochs", "loaders", "log_every_s", "checkpoint_every_s"),
+        *("validations", "validation", "validation_scenes"),
+    }
+)
+"""Values of a recipe that a run may go on with changed: how long, how fast and how closely watched it is. All others
+decide what is learned."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -178,6 +187,15 @@ class Recipe(_Section):
         """
         return _validated(merged(self.model_dump(), changes), self.name)
 
+    def differences(self, before: "Recipe") -> list[str]:
+        """What decides otherwise than ``before`` what is learned, for people: ``batch = 8 instead of 4``."""
+        now, then = (_flat(recipe.model_dump(mode="json", exclude=set(FREE))) for recipe in (self, before))
+        return [
+            _("{field} = {new} instead of {old}").format(field=field, new=now.get(field), old=then.get(field))
+            for field in dict.fromkeys((*now, *then))
+            if now.get(field) != then.get(field)
+        ]
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the program."""
@@ -208,6 +226,15 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise InputError(_("The recipe {path} is not valid TOML: {error}").format(path=name, error=error)) from error
     return _validated({**data, "name": Path(name).stem}, name)
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    """Single values by their names in the recipe, such as ``optimiser.learning_rate`` and ``stages.0.batch``."""
+    if not isinstance(values, dict | list):
+        return {name: values}
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    dot = "." if name else ""
+    return {key: value for item, part in items for key, value in _flat(part, f"{name}{dot}{item}").items()}
 
 
 def _validated(data: dict[str, Any], source: str) -> Recipe:

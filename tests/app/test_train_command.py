@@ -85,6 +85,15 @@ def test_from_shards_to_weights(capsys, shards, recipe, tmp_path):
     assert (card["steps"], card["recipe"]["seed"]) == (1, 5)
 
 
+def test_another_recipe_or_other_data_in_the_folder_of_a_run_are_refused(capsys, shards, recipe, tmp_path):
+    words = ("--config", recipe, "--data", shards, "--out", tmp_path / "out", "--threads", 1)
+    assert run(capsys, *words)[0] == 0
+    refuse(capsys, *words, "--seed", 3, says=r"another recipe: now seed = 3 instead of 0.*--out.*--fresh")
+    write_shard(tmp_path / "others", 5)
+    refuse(capsys, *words, "--data", tmp_path / "others", says=r"learns from .*shards, not from .*others.*--fresh")
+    assert run(capsys, *words, "--steps", 4, "--minutes", 1)[0] == 0
+
+
 def test_a_pause_is_said(capsys, shards, recipe, tmp_path):
     words = ("--config", recipe, "--data", shards, "--out", tmp_path / "out", "--steps", 100000)
     code, _out, err = run(capsys, *words, "--pause-after", 0.002)

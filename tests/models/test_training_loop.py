@@ -183,6 +183,57 @@ def test_a_damaged_checkpoint_is_said_and_a_foreign_one_too(shards, tmp_path):
         run(shards, out, tiny_recipe(steps=2))
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": 1}, "seed = 1 instead of 0"),
+        ({"optimiser": {"learning_rate": 0.5}}, r"optimiser\.learning_rate = 0\.5 instead of 0\.0015"),
+        ({"batch": 3, "ema": 0.5}, r"batch = 3 instead of 2, ema = 0\.5 instead of 0\.998"),
+        ({"stages": [{"crop": [16, 16], "frames": [3, 5]}]}, r"stages\.0\.until = 1\.0 instead of 0\.5"),
+    ],
+)
+def test_a_run_does_not_go_on_by_another_recipe(shards, tmp_path, changes, says):
+    out = tmp_path / "out"
+    run(shards, out, tiny_recipe(steps=2))
+    before = (out / "checkpoint.pt").read_bytes()
+    with pytest.raises(InputError, match=rf"{says}.*--out.*--fresh"):
+        run(shards, out, tiny_recipe(**{"steps": 2, **changes}))
+    assert (out / "checkpoint.pt").read_bytes() == before
+    assert run(shards, out, tiny_recipe(**{"steps": 3, **changes}), resume=False).steps == 3
+
+
+def test_a_run_goes_on_longer_and_watched_otherwise(shards, tmp_path):
+    run(shards, tmp_path / "out", tiny_recipe(steps=2))
+    free = {"steps": None, "epochs": 2, "loaders": 1, "validation": str(shards), "checkpoint_every_s": 1, "name": "it"}
+    assert run(shards, tmp_path / "out", tiny_recipe(**free)).steps == 4  # 2 x 4 stacks, 2 at a time
+
+
+def test_a_run_does_not_go_on_with_other_data(shards, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "elsewhere" / "shards"
+    write_shard(other, 5)
+    run(shards, out, tiny_recipe(steps=2))
+    with pytest.raises(InputError, match=r"learns from .*/shards, not from .*/elsewhere/shards.*--data.*--fresh"):
+        run(other, out, tiny_recipe(steps=3))
+    with pytest.raises(InputError, match=r"not from .*shards, .*elsewhere"):
+        train(tiny_recipe(steps=3), [shards, other], out, device="cpu")
+    shards.rename(tmp_path / "moved")
+    shards.symlink_to(tmp_path / "moved")  # the way out for data that were moved
+    assert run(shards, out, tiny_recipe(steps=3)).steps == 3
+
+
+def test_a_checkpoint_of_before_data_were_kept_goes_on(shards, tmp_path):
+    out = tmp_path / "out"
+    run(shards, out, tiny_recipe(steps=2))
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    del state["data"]
+    torch.save(state, out / "checkpoint.pt")
+    assert run(shards, out, tiny_recipe(steps=3)).steps == 3
+    state["recipe"] = '{"name": "old", "network": "tiny", "steps": 3, "what": 1}'
+    torch.save(state, out / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"another version.*--fresh"):
+        run(shards, out, tiny_recipe(steps=4))
+
+
 def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(shards, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(shards, out, tiny_recipe(steps=2))
