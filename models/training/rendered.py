@@ -8,6 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.language import _
@@ -22,8 +23,9 @@ _FAMILY = 271_828
 class RenderedExamples:
     """An endless source of scenes, each used ``reuse`` times, cut and augmented differently: rendering takes long.
 
-    They come in blocks that share one number of frames out of the range ``frames``; while one block is in use the next
-    is rendered, so memory stays constant. ``render(seed, frames)`` runs in the other processes. Close after use.
+    They come in blocks; while one block is in use the next is rendered, so memory stays constant. The scenes of a block
+    have numbers of frames all over the range ``frames``, one in four the highest, so that a batch of many frames
+    finds several. ``render(seed, frames)`` runs in the other processes. Close after use.
     """
 
     def __init__(
@@ -38,8 +40,11 @@ class RenderedExamples:
     ) -> None:
         # A fresh interpreter each: a fork would copy PyTorch's threads in whatever state they are.
         self._executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-        self._render, self._seed, self._frames = render, seed, frames
+        self._render, self._seed = render, seed
         self._block, self._reuse = block, reuse
+        lowest, highest = frames
+        rising = np.linspace(lowest, highest + (highest - lowest) / 3, block).round().astype(int)
+        self._counts = np.minimum(rising, highest)
         self._lock = threading.Lock()
         self._blocks: dict[int, list[Future[Example]]] = {}
 
@@ -48,8 +53,10 @@ class RenderedExamples:
         return None
 
     def draw(self, number: int, at_least: int = 2) -> Example:
-        """See :class:`models.training.examples.Examples`; the number of frames is that of the block."""
+        """See :class:`models.training.examples.Examples`."""
         block = number // (self._block * self._reuse)
+        counts = self._frame_counts(block)
+        eligible = np.flatnonzero(counts >= min(at_least, counts.max()))
         with self._lock:
             for wanted in (block, block + 1):
                 if wanted not in self._blocks:
@@ -57,7 +64,7 @@ class RenderedExamples:
             # Batches are prepared a few ahead and out of order: the block before may still be asked for.
             for old in [known for known in self._blocks if known < block - 1]:
                 del self._blocks[old]
-            scene = self._blocks[block][number % self._block]
+            scene = self._blocks[block][int(eligible[number % len(eligible)])]
         try:
             return scene.result()
         except BrokenProcessPool as error:
@@ -66,10 +73,13 @@ class RenderedExamples:
             ) from error
 
     def _submitted(self, block: int) -> list[Future[Example]]:
-        lowest, highest = self._frames
-        frames = int(np.random.default_rng((_FAMILY, self._seed, block)).integers(lowest, highest + 1))
-        seeds = [(_FAMILY, self._seed, block, index) for index in range(self._block)]
-        return [self._executor.submit(self._render, seed, frames) for seed in seeds]
+        scenes = enumerate(self._frame_counts(block))
+        seeds = [((_FAMILY, self._seed, block, index), int(frames)) for index, frames in scenes]
+        return [self._executor.submit(self._render, seed, frames) for seed, frames in seeds]
+
+    def _frame_counts(self, block: int) -> NDArray[np.intp]:
+        """Of each scene of ``block``: the same numbers in another order."""
+        return np.random.default_rng((_FAMILY, self._seed, block)).permutation(self._counts)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

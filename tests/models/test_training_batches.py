@@ -295,7 +295,6 @@ def test_rendered_scenes_are_reused_and_the_same_in_any_order():
         seen = [examples.draw(number).frames.tobytes() for number in range(12)]
         assert len(set(seen[:6])) == 2
         assert len(set(seen)) == 4
-        assert len(examples.draw(0).frames) == len(examples.draw(1).frames) >= 4
         from_threads: dict[int, bytes] = {}
         threads = [
             threading.Thread(target=lambda n=n: from_threads.update({n: examples.draw(n).frames.tobytes()}))
@@ -307,5 +306,21 @@ def test_rendered_scenes_are_reused_and_the_same_in_any_order():
             thread.join()
         assert all(seen[n] == value for n, value in from_threads.items())
         assert len(from_threads) == 3
+    finally:
+        examples.close()
+
+
+def test_rendered_scenes_have_the_frames_that_a_batch_asks_for():
+    examples = RenderedExamples(render, seed=1, frames=(4, 9), block=8, reuse=2)
+    try:
+        counts = [len(examples.draw(number).frames) for number in range(8)]
+        assert min(counts) == 4
+        assert counts.count(9) >= 2, "else a batch of the longest would show one scene only"
+        for at_least in (5, 7, 9):
+            long = [examples.draw(number, at_least) for number in range(8)]
+            assert min(len(example.frames) for example in long) >= at_least
+            assert len({example.frames.tobytes() for example in long}) >= 2
+        assert len(examples.draw(3, at_least=99).frames) == 9  # the longest there are
+        assert examples.draw(5, 7).frames.tobytes() == examples.draw(5, 7).frames.tobytes()
     finally:
         examples.close()
