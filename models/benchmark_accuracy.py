@@ -26,12 +26,10 @@ from models.training.datasets import DataSet, open_data_set, stack_files
 from models.training.datasets.data_set import Entry
 from models.training.scene import Scene
 from models.training.splits import read_scene
+from models.whole_stack import network_map
 
 _DEFAULTS = ReconstructionOptions()
 _NO_WEIGHTS: Mapping[str, Path] = {}
-_NORMAL_95 = np.float32(1.96)
-"""A network's own doubt, not calibrated, is taken for the standard deviation of a normal distribution."""
-
 
 Report = Callable[[int, int], None]
 
@@ -75,7 +73,10 @@ def find_candidate(
         chosen = options.model_copy(update={"method": name, "weights": None if file is None else str(file)})
         return Candidate(name, lambda stack, report: reconstruct(stack, chosen, progress=report), *origin)
     if name in NETWORKS:
-        return Candidate(name, _network(name, file), *origin)
+        from models.networks.inference import load_network
+
+        network = load_network(name, file)
+        return Candidate(name, lambda stack, report: network_map(network, name, stack, own_doubt=True), *origin)
     raise InputError(
         _("There is no method or network called '{name}'. Methods: {methods}. Networks: {networks}.").format(
             name=name, methods=", ".join(METHODS), networks=", ".join(NETWORKS)
@@ -201,25 +202,3 @@ def _origin(file: Path | None) -> tuple[str | None, Training | None]:
         if card.sha256 == digest:
             return digest, Training(card.steps, card.recipe.batch, card.seconds, card.recipe.name)
     return digest, None
-
-
-def _network(name: str, weights: Path | None) -> Callable[[FocalStack, Report], HeightMap]:
-    from models.networks.inference import infer, load_network
-
-    network, channels = load_network(name, weights), NETWORKS[name].channels
-
-    def run(stack: FocalStack, report: Report) -> HeightMap:
-        found = infer(network, stack, channels=channels)
-        shape = found.height_um.shape
-        return HeightMap(
-            found.height_um,
-            np.ones(shape, np.float32),
-            np.zeros(shape, np.uint8),
-            pixel_um=stack.pixel_um,
-            z_unit=stack.z_unit,
-            method=name,
-            interval68_um=found.spread_um,
-            interval95_um=None if found.spread_um is None else _NORMAL_95 * found.spread_um,
-        )
-
-    return run

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,14 @@ from models.methods import ReconstructionOptions, find_method
 from models.networks.registry import find_network
 from models.sweep_checks import is_saturated
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.networks.inference import Inference
+
 Report = Callable[[int, int], None]
 
+_NORMAL_95 = np.float32(1.96)
 UNKNOWN_CONFIDENCE = 0.5
 """Of every pixel where a network does not say at all how sure it is."""
 
@@ -106,13 +112,24 @@ def _moved(stack: FocalStack, options: ReconstructionOptions, report: Report) ->
 
 def _by_network(stack: FocalStack, options: ReconstructionOptions) -> HeightMap:
     """Heights of a network that states no calibrated intervals: the map has none."""
-    from models.networks.inference import Inference, infer, load_network
+    from models.networks.inference import load_network
 
     weights = None if options.weights is None else Path(options.weights)
-    network = load_network(options.method, weights)
+    return network_map(load_network(options.method, weights), options.method, stack)
+
+
+def network_map(network: "nn.Module", name: str, stack: FocalStack, *, own_doubt: bool = False) -> HeightMap:
+    """The height map of ``stack`` by the ``network`` called ``name``, in its inference form.
+
+    Intervals are not stated, for nobody has checked them; ``own_doubt`` takes the network's doubt, where it states one,
+    for the standard deviation of a normal distribution, which is for those who measure how far it can be believed.
+    Raises InputError where the memory is too small.
+    """
+    from models.networks.inference import infer
+
     with memory_said():
-        found: Inference = infer(network, stack, channels=find_network(options.method).channels)
-    confidence = _confidence(found.height_um, found.spread_um, found.weights, stack)
+        found = infer(network, stack, channels=find_network(name).channels)
+    confidence = _confidence(found, stack)
     nearest = nearest_frame(found.height_um, stack)
     picture = np.empty(stack.frames.shape[1:], stack.frames.dtype)
     for index in range(len(stack)):
@@ -121,6 +138,7 @@ def _by_network(stack: FocalStack, options: ReconstructionOptions) -> HeightMap:
     flags = (confidence < LEAST_CONFIDENCE).astype(np.uint8) * np.uint8(Flag.NO_PEAK)
     flags[(nearest == 0) | (nearest == len(stack) - 1)] |= np.uint8(Flag.PEAK_AT_END)
     flags[is_saturated(picture)] |= np.uint8(Flag.SATURATED)
+    half68 = found.spread_um if own_doubt else None
     return HeightMap(
         found.height_um,
         confidence,
@@ -128,30 +146,35 @@ def _by_network(stack: FocalStack, options: ReconstructionOptions) -> HeightMap:
         picture,
         stack.pixel_um,
         stack.z_unit,
-        options.method,
+        name,
         {},
         stack.metadata.get("provenance", {}),
+        half68,
+        None if half68 is None else _NORMAL_95 * half68,
     )
 
 
-def _confidence(
-    height_um: NDArray[np.float32],
-    spread_um: NDArray[np.float32] | None,
-    weights: NDArray[np.float32] | None,
-    stack: FocalStack,
-) -> NDArray[np.float32]:
-    """The network's own belief that the height is right to one step, (H, W), not calibrated.
+def _confidence(found: "Inference", stack: FocalStack) -> NDArray[np.float32]:
+    """How far the network believes itself right to one step, (H, W), not calibrated: 0 where it knows no more than one
+    that has seen nothing, 1 where it is sure.
 
-    The weight of the frames within a step; else what a normal distribution of that spread has there.
+    The weight of the frames within a step of the height, or what a normal distribution of its spread has there; both
+    less what equal weights for all frames would have, as J. Cohen corrects agreement for chance (Educ. Psychol. Meas.
+    20 (1960) 37). In two or three frames nearly any guess is right to one step, so little is left there.
     """
-    if weights is not None:
-        near = np.zeros_like(height_um)
-        for weight, z_um in zip(weights, stack.z_um, strict=True):
-            near += np.where(np.abs(height_um - np.float32(z_um)) <= stack.step_um, weight, 0)
-        return np.clip(near, 0, 1)
-    if spread_um is not None:
-        return np.asarray(erf(stack.step_um / (sqrt(2) * np.maximum(spread_um, 1e-9))), np.float32)
-    return np.full(height_um.shape, UNKNOWN_CONFIDENCE, np.float32)
+    height_um, step_um = found.height_um, stack.step_um
+    if found.weights is not None:
+        sure, chance = np.zeros_like(height_um), np.zeros_like(height_um)
+        for weight, z_um in zip(found.weights, stack.z_um, strict=True):
+            near = np.abs(height_um - np.float32(z_um)) <= step_um
+            sure += np.where(near, weight, 0)
+            chance += near / np.float32(len(stack))
+    elif found.spread_um is not None:
+        sure = erf(step_um / (sqrt(2) * np.maximum(found.spread_um, 1e-9)))
+        chance = np.full_like(height_um, erf(step_um / (sqrt(2) * float(np.std(stack.z_um)))))
+    else:
+        return np.full(height_um.shape, UNKNOWN_CONFIDENCE, np.float32)
+    return np.clip((sure - chance) / np.maximum(1 - chance, 1e-6), 0, 1).astype(np.float32)
 
 
 def nearest_frame(height_um: NDArray[np.float32], stack: FocalStack) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from models.errors import InputError
 from models.focal_stack import FocalStack
+from models.height_map import Flag
 from models.methods import ReconstructionOptions
 from models.networks import inference
 from models.networks.engines import open_network
@@ -18,6 +19,7 @@ from models.networks.prediction import Prediction
 from models.networks.registry import NETWORKS, build
 from models.networks.weights import FOLDER
 from models.reconstruct import reconstruct
+from models.whole_stack import network_map
 from tests.models.test_compact_network import textured_stack
 
 NAME = "gplws-net-2023"
@@ -57,6 +59,59 @@ def test_heights_are_those_of_the_stack_whatever_its_order_and_colour(z_um, dtyp
     assert np.allclose(found.spread_um, 1.0)
     assert found.weights is not None
     assert np.array_equal(found.weights.argmax(0)[0], np.arange(4) if z_um[0] == 10 else np.arange(4)[::-1])
+
+
+class Believing(nn.Module):
+    """Says the same of every pixel, for tests: ``weights`` (N,) of the frames, or None, and a ``spread``, or None."""
+
+    def __init__(self, weights: list[float] | None, spread: float | None) -> None:
+        super().__init__()
+        self.weights, self.spread = weights, spread
+
+    def forward(self, frames: torch.Tensor, z: torch.Tensor) -> Prediction:
+        shape = (1, *frames.shape[-2:])
+        weights = torch.tensor(self.weights or [1 / z.shape[1]] * z.shape[1])
+        height = (weights * z).sum().expand(shape)
+        spread = None if self.spread is None else torch.full(shape, self.spread)
+        each = weights[None, :, None, None].expand(1, -1, *shape[1:])
+        return Prediction(height, None if self.weights is None else each, spread)
+
+
+def confidence(count: int, weights: list[float] | None, spread: float | None = None) -> float:
+    frames = np.random.default_rng(0).integers(0, 255, (count, 8, 8), dtype=np.uint8)
+    found = network_map(Believing(weights, spread), NAME, FocalStack(frames, 7 + 2.0 * np.arange(count)))
+    assert found.interval68_um is None
+    assert np.ptp(found.confidence) == 0
+    assert found.has_flag(Flag.NO_PEAK).all() == (found.confidence[0, 0] < 0.25)
+    return float(found.confidence[0, 0])
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 10, 30])
+def test_a_network_to_which_all_frames_look_alike_is_not_confident(count):
+    assert confidence(count, [1 / count] * count) == pytest.approx(0, abs=1e-5)
+    assert confidence(count, None, float(np.std(np.arange(count)))) == pytest.approx(0, abs=1e-5)
+    assert confidence(count, None, 10.0 * count) == 0  # less than that cannot be known
+
+
+@pytest.mark.parametrize("count", [5, 10, 30])
+def test_a_network_that_sees_one_sharp_frame_is_confident_and_one_that_sees_two_far_apart_is_not(count):
+    def weighing(**frames: float) -> list[float]:
+        return [frames.get(f"f{index}", 0.0) for index in range(count)]
+
+    assert confidence(count, weighing(f2=1.0)) == pytest.approx(1)
+    assert confidence(count, None, 0.01) == pytest.approx(1)
+    assert confidence(count, weighing(f1=0.05, f2=0.9, f3=0.05)) == pytest.approx(1)
+    assert confidence(count, weighing(f0=0.5, f4=0.5)) == 0
+    sure = [confidence(count, None, spread) for spread in (0.1, 0.5, 1.0, 1.4)]
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_own_doubt_becomes_an_interval_for_those_who_measure_it_only():
+    frames = FocalStack(np.full((5, 8, 8), 9, np.uint8), 2.0 * np.arange(5))
+    found = network_map(Believing(None, 0.5), NAME, frames, own_doubt=True)
+    assert np.allclose(found.interval68_um, 1.0)  # half a step of 2 um
+    assert np.allclose(found.interval95_um, 1.96)
+    assert network_map(Believing([0.2] * 5, None), NAME, frames, own_doubt=True).interval68_um is None
 
 
 def test_colour_becomes_grey_as_for_the_focus_measures():
