@@ -97,6 +97,8 @@ class Recovery:
         self._shape, self._dtype = camera.image_shape, camera.dtype
         self._frame, self._tries = -1, 0
         self._course = Course()
+        self.make_safe: Callable[[], None] = lambda: None
+        """Called after a fault: returns when the frames taken so far are safe, raises where they are not."""
 
     @property
     def course(self) -> Course:
@@ -173,6 +175,7 @@ class Recovery:
             self._frame, self._tries = frame_index, 0
         self._tries += 1
         self.note(str(error))
+        self.make_safe()
         left = error if self._tries >= FRAME_TRIES else self._mended(error)
         if left is None or (another_way and left is error):
             left = self._doubt()

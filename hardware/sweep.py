@@ -16,6 +16,7 @@ from hardware.motion import FocusAxis
 from hardware.recovery import STEADY_PICTURES, Recovery
 from hardware.stage import StageError
 from hardware.timed_stack import Frame, timed_frames
+from hardware.write_behind import WriteBehind
 from models.capture_file import StackWriter
 from models.errors import InputError
 from models.focal_stack import Optics
@@ -230,11 +231,13 @@ def capture(
     cancel: threading.Event | None = None,
     recovery: Recovery | None = None,
 ) -> Path:
-    """Sweep into the new file ``path``; ``on_frame`` is called when a frame is safely on disk.
+    """Sweep into the new file ``path``, which is written while the next frames are taken; ``on_frame`` is called when
+    a frame is safely on disk, in the thread that writes.
 
-    Limits and disk space are checked before anything moves. Whatever interrupts the sweep is raised again,
-    and the file keeps the frames captured so far, to be recovered; with fewer than two of them it is removed.
-    How the sweep went is kept in the file as it goes (:class:`hardware.recovery.Course`).
+    Limits and disk space are checked before anything moves. Whatever interrupts the sweep is raised again, once all
+    frames taken so far are on disk, to be recovered; with fewer than two of them the file is removed. A disk that
+    fails ends the sweep by an OutputError at the next frame. How the sweep went is kept in the file
+    (:class:`hardware.recovery.Course`).
     """
     recovery = recovery or Recovery(axis, camera, cancel=cancel)
     frames = run_sweep(axis, camera, plan, cancel, recovery)
@@ -247,18 +250,21 @@ def capture(
         optics=optics,
         metadata={**_description(axis, camera, plan), **(metadata or {})},
     )
+
+    def keep(frame: Frame) -> None:
+        writer.append(
+            frame.image, z_um=frame.z_measured_um, z_requested_um=frame.z_requested_um, time_s=frame.time_s
+        )
+        if on_frame is not None:
+            on_frame(frame)
+
     try:
         with writer:
             try:
-                for frame in frames:
-                    writer.append(
-                        frame.image,
-                        z_um=frame.z_measured_um,
-                        z_requested_um=frame.z_requested_um,
-                        time_s=frame.time_s,
-                    )
-                    if on_frame is not None:
-                        on_frame(frame)
+                with WriteBehind(keep) as behind:
+                    recovery.make_safe = behind.drain
+                    for frame in frames:
+                        behind.put(frame)
             finally:
                 writer.write_course(recovery.course.as_json())
             writer.complete()

@@ -115,8 +115,8 @@ class StackWriter:
     def append(self, image: NDArray[Any], *, z_um: float, z_requested_um: float, time_s: float) -> None:
         """Write the next frame; on disk when this returns.
 
-        Raises OutputError where the disk is full or gone (frames before this one stay), and ValueError for
-        a frame of another shape or type, a height that is not finite or one frame too many.
+        Raises OutputError where the disk is full or gone (frames before this one stay, it says how many), and
+        ValueError for a frame of another shape or type, a height that is not finite or one frame too many.
         """
         index = self._written
         if image.shape != self._image_shape or image.dtype != self._dtype:
@@ -137,7 +137,10 @@ class StackWriter:
             stack["z_um"][index] = z_um  # from here on the frame counts
             self._file.flush()
         except OSError as error:
-            raise write_error(self.path, error) from error
+            reason = str(write_error(self.path, error))
+            if index >= 2:
+                reason += " " + _("The {n} frames before are kept: recover them.").format(n=index)
+            raise OutputError(reason) from error
         self._written = index + 1
 
     def write_course(self, course: Mapping[str, Any]) -> None:

@@ -311,7 +311,7 @@ class MicroscopeLink(QObject):
     def capture(
         self, plan: SweepPlan, path: Path, *, metadata: Mapping[str, Any], on_frame: Callable[[Frame], None]
     ) -> None:
-        """Capture ``plan`` into ``path``. ``on_frame`` is called in the device thread, once each frame is on disk."""
+        """Capture ``plan`` into ``path``. ``on_frame`` is called in a thread of its own, once each frame is on disk."""
         microscope = self._microscope
         if microscope is None or self.busy:
             return

