@@ -33,9 +33,9 @@ class HeightMap:
     ``height_um``: NaN where missing. ``confidence``: (H, W) float32, 0 to 1. ``flags``: (H, W) uint8 of
     :class:`Flag`. ``all_in_focus``: (H, W[, 3]) in the camera's dtype, or None. ``z_unit`` "frame" and
     ``pixel_um`` None say that a scale is unknown. ``interval68_um``, ``interval95_um``: (H, W) float32, half the width
-    of the interval around the height that holds the true one with 68 % and 95 % probability, NaN where nobody can say,
-    as at a peak on the first or last frame; or None where the method states none. ``parameters`` and ``provenance`` are
-    plain JSON values: how the map was made, and from what (file, SHA-256, device).
+    of the interval around the height that holds the true one with 68 % and 95 % probability, after regularisation at
+    least that; NaN where nobody can say, as at a peak on the first or last frame; or None where the method states none.
+    ``parameters`` and ``provenance``, plain JSON values: how the map was made, and from what (file, SHA-256, device).
     """
 
     height_um: NDArray[np.float32]

@@ -37,7 +37,8 @@ def regularise(height_map: HeightMap, strength: float, step_um: float) -> Height
     ``strength`` 1 leaves half of its own say to a pixel of confidence 0.25; 0 returns the map as it is, and so
     does a map of a single row or column.
     ``step_um`` is the distance between frames: a pixel moved by more is flagged SMOOTHED. Confidence stays
-    that of the pixel's own peak; NaN stays NaN.
+    that of the pixel's own peak; NaN stays NaN. Intervals grow by what their pixel is moved, so that the new ones hold
+    all of the old ones and what these promised: how much better the neighbours know is not measured.
     """
     if strength == 0 or min(height_map.shape) < 2:
         return height_map
@@ -57,10 +58,21 @@ def regularise(height_map: HeightMap, strength: float, step_um: float) -> Height
     around = _neighbourhood(own, precision, _links(grey, own, step, confidence))
     trust = precision / (1 + ((own - around) / step) ** 2)
     height_um = pulled(_neighbourhood(own, trust, _links(grey, pulled(around), step, np.ones_like(own))))
+    moved_um = np.abs(height_um - own)
     flags = height_map.flags.copy()
-    flags[(np.abs(height_um - own) > step_um) & ~missing] |= np.uint8(Flag.SMOOTHED)
+    flags[(moved_um > step_um) & ~missing] |= np.uint8(Flag.SMOOTHED)
     height_um[missing] = np.nan
-    return replace(height_map, height_um=height_um, flags=flags)
+    return replace(
+        height_map,
+        height_um=height_um,
+        flags=flags,
+        interval68_um=_widened(height_map.interval68_um, moved_um),
+        interval95_um=_widened(height_map.interval95_um, moved_um),
+    )
+
+
+def _widened(half_um: Plane | None, moved_um: Plane) -> Plane | None:
+    return None if half_um is None else half_um + moved_um
 
 
 def _neighbourhood(height: Plane, precision: Plane, links: tuple[Plane, Plane]) -> Plane:

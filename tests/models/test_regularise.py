@@ -86,6 +86,36 @@ def test_a_map_without_any_height():
     assert (smooth.flags == Flag.NO_PEAK).all()
 
 
+@given(seed=st.integers(0, 1000), strength=st.floats(0.01, 100))
+@settings(max_examples=25, deadline=None)
+def test_the_interval_of_a_moved_height_holds_the_one_that_it_had(seed, strength):
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(2, 20)), int(rng.integers(2, 20)))
+    half68 = rng.uniform(0, 3, shape).astype(np.float32)
+    half68[0, 0] = np.nan  # nobody can say, and smoothing does not tell
+    before = HeightMap(
+        rng.normal(0, 5, shape).astype(np.float32),
+        rng.uniform(0, 1, shape).astype(np.float32),
+        np.zeros(shape, np.uint8),
+        rng.integers(0, 255, shape, dtype=np.uint8),
+        interval68_um=half68,
+        interval95_um=2 * half68,
+    )
+    after = regularise(before, strength, 1.0)
+    for old, new in ((half68, after.interval68_um), (2 * half68, after.interval95_um)):
+        known = np.isfinite(old)
+        assert np.array_equal(np.isfinite(new), known)
+        for sign in (-1, 1):
+            end = (before.height_um + sign * old)[known]
+            assert (np.abs(end - after.height_um[known]) <= new[known] + 1e-4).all()
+    unmoved = after.height_um == before.height_um
+    assert np.array_equal(after.interval68_um[unmoved], half68[unmoved], equal_nan=True)
+
+
+def test_maps_without_intervals_get_none():
+    assert regularise(engraved(), 1.0, 1.0).interval68_um is None
+
+
 @given(seed=st.integers(0, 1000), strength=st.floats(0.01, 100), offset_um=st.sampled_from([0.0, 5000.0, -40000.0]))
 @settings(max_examples=25, deadline=None)
 def test_heights_stay_within_their_range_at_any_level(seed, strength, offset_um):
