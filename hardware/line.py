@@ -1,33 +1,27 @@
-"""One serial line to one controller.
+"""The conversation with one controller on a serial line.
 
-Framing, time limits, separation of replies from lines that the controller sends by itself, getting back in step
-after a lost or late reply, STOP past everything that waits, and a cable that is pulled and plugged in again.
-What the words mean is the drivers' business (:mod:`hardware.stages`).
+Framing, time limits, separation of replies from lines that the controller sends by itself, and getting back in step
+after a lost or late reply or STOP. The port, and what becomes of it: :mod:`hardware.cable`. What the words mean is
+the drivers' business (:mod:`hardware.stages`).
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import serial
-
+from hardware.cable import Cable
 from hardware.framing import LineSplitter
-from hardware.serial_port import IO_ERRORS, READ_SLICE_S, WRITE_LIMIT_S, open_port, write
-from hardware.stage import StageDisconnected, StageError, StageNoReply, StageStopped
+from hardware.serial_port import READ_SLICE_S
+from hardware.stage import StageNoReply
 from models.language import _
 
 QUIET_S = 0.06
 RESYNC_S = 1.0
 STOP_GRACE_S = 0.3
 """After STOP nobody waits longer than this for the reply to an earlier command."""
-BACK_OFF_S = (0.1, 2.0)
-READ_BYTES = 4096
 MAX_STRAY_LINES = 1000
-LOG_ENTRIES = 400
-LOG_ENTRY_BYTES = 200
 
 Command = str | bytes
 """Text gets the protocol's line end; bytes are sent as they are (real-time characters)."""
@@ -75,39 +69,36 @@ class SerialLine:
     Raises StagePortBusy where another program has the port, StageDisconnected where there is none.
     """
 
-    def __init__(self, port: str, baud: int, line_format: LineFormat, *, name: str) -> None:
+    def __init__(self, port: str, baud: int, line_format: LineFormat, *, name: str, cable: Cable | None = None) -> None:
+        """``cable``: one that is open already, at this port and this rate."""
         self.name = name
         self.port_name = port
         self.on_push: Callable[[str], None] = lambda line: None
         self.on_connect: Callable[[], None] = lambda: None
-        self._baud = baud
         self._format = line_format
         self._bus = threading.RLock()  # one conversation at a time
-        self._writing = threading.Lock()  # held for one write, or to exchange the port
-        self._port: serial.Serial | None = None
-        self._deaf: serial.Serial | None = None  # given up, still to be closed
-        self._closed = False
-        self._urgents = self._urgents_in_step = 0
         self._action = threading.local()
+        self._urgents_in_step = 0
         self._out_of_step = False
-        self._unsent: bytes | None = None
-        self._back_off_s, self._next_try_s = BACK_OFF_S[0], 0.0
-        self._failure: StageError | None = None  # of the latest attempt to open the port again
         self._input = LineSplitter(line_format.reply_ends)
-        self._log: deque[tuple[float, str, bytes]] = deque(maxlen=LOG_ENTRIES)
-        self._open()
+        self._cable = cable or Cable(
+            port,
+            baud,
+            name=name,
+            command_end=line_format.command_end,
+            stop_bits=line_format.stop_bits,
+            keep_dtr=line_format.keep_dtr,
+        )
 
     @property
     def fault(self) -> str | None:
         """Why there is no connection, for the user; None where there is one as far as anybody noticed."""
-        if self._port is not None:
-            return None
-        return str(self._failure or self._unplugged())
+        return self._cable.fault
 
     @property
     def log(self) -> str:
-        """The latest bytes both ways, one write or read per line: seconds, > sent or < received, text."""
-        return "\n".join(f"{at:.3f} {way} {data.decode('latin-1')!a}" for at, way, data in tuple(self._log))
+        """See :attr:`hardware.cable.Cable.log`."""
+        return self._cable.log
 
     def ask(
         self, command: Command, accept: Accept | None = None, *, timeout_s: float | None = None, repeat: bool = False
@@ -157,7 +148,7 @@ class SerialLine:
     @contextmanager
     def action(self) -> Iterator[None]:
         """What this thread sends in here belongs together: after a STOP meanwhile no further command goes out."""
-        self._action.urgents = self._urgents
+        self._action.urgents = self._cable.urgents
         try:
             yield
         finally:
@@ -175,7 +166,7 @@ class SerialLine:
             self._ensure_open()
             heard: list[str] = []
             end_s, urgents = time.monotonic() + seconds, self._urgents_before()
-            while len(heard) < MAX_STRAY_LINES and self._urgents == urgents:
+            while len(heard) < MAX_STRAY_LINES and self._cable.urgents == urgents:
                 line = self._next_line(end_s)
                 if line is None:
                     break
@@ -186,150 +177,57 @@ class SerialLine:
                     break
             return heard
 
+    def await_boot(self, seconds: float, until: Accept) -> list[str]:
+        """Like :meth:`listen`, but no longer than until ``seconds`` after the port was opened: for boards that this
+        resets."""
+        return self.listen(self._cable.opened_s + seconds - time.monotonic(), until)
+
     def urgent(self, data: bytes) -> None:
         """Write at once, whatever conversation is going on: STOP. Its reply, if any, counts for no command.
 
         Raises StageDisconnected where there is no port; the bytes are then the first that go out after it is back.
         """
-        self._urgents += 1
-        locked = self._writing.acquire(timeout=WRITE_LIMIT_S)
-        try:
-            port = self._port
-            if port is not None:
-                self._write_urgent(port, data)
-                return
-            self._unsent = data
-        except IO_ERRORS as error:
-            self._unsent = data
-            # Who reads next closes it and opens it again, which sends the bytes: closing may take its time.
-            self._port, self._deaf = None, port
-            raise self._unplugged() from error
-        finally:
-            if locked:
-                self._writing.release()
-        raise self._unplugged()
+        self._cable.urgent(data)
 
     def reconnect(self, timeout_s: float, cancel: threading.Event | None = None) -> None:
         """Wait for the cable: try to open and identify, ever less often. Raises StageError when the time is over."""
-        end_s = time.monotonic() + timeout_s
-        while True:
-            try:
-                with self._bus:
-                    self._ensure_open()
-                return
-            except StageError:
-                wait_s = min(self._next_try_s, end_s) - time.monotonic()
-                if self._closed or time.monotonic() >= end_s or (cancel is not None and cancel.is_set()):
-                    raise
-            (cancel or threading.Event()).wait(max(wait_s, READ_SLICE_S))
+
+        def open_it() -> None:
+            with self._bus:
+                self._ensure_open()
+
+        self._cable.wait_until_open(open_it, timeout_s, cancel or threading.Event())
 
     def close(self) -> None:
         """Release the port. A conversation in another thread ends with StageDisconnected."""
-        self._closed = True
+        self._cable.is_closed = True
         in_turn = self._bus.acquire(timeout=2.0)
         try:
-            self._drop_port()
+            self._cable.close()
         finally:
             if in_turn:
                 self._bus.release()
 
-    # -- the port
-
-    def _open(self) -> None:
-        port = open_port(
-            self.port_name, self._baud, self._format.stop_bits, keep_dtr=self._format.keep_dtr, stage=self.name
-        )
-        self._input.clear()
-        with self._writing:
-            self._port = port
-            unsent, self._unsent = self._unsent, None
-            if unsent is None:
-                return
-            try:
-                self._write_urgent(port, unsent)
-            except IO_ERRORS as error:
-                self._unsent = unsent
-                failed = error
-            else:
-                return
-        self._drop_port()
-        raise self._unplugged() from failed
-
     def _ensure_open(self) -> None:
-        if self._closed:
-            raise StageDisconnected(_("{stage} is closed.").format(stage=self.name))
-        if self._port is not None:
-            return
-        if self._failure is not None and time.monotonic() < self._next_try_s:
-            raise type(self._failure)(str(self._failure))
-        try:
-            self._drop_port()  # one that took no STOP any more
-            self._open()
-            self._out_of_step = True
-            self.on_connect()
-        except StageError as error:
-            self._drop_port()
-            self._failure = error.with_traceback(None)
-            self._next_try_s = time.monotonic() + self._back_off_s
-            self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S[1])
-            raise
-        self._back_off_s, self._next_try_s, self._failure = BACK_OFF_S[0], 0.0, None
+        self._cable.ensure_open(self._reopened)
 
-    def _drop_port(self) -> None:
-        with self._writing:
-            ports = self._port, self._deaf
-            self._port = self._deaf = None
-        for port in ports:
-            if port is not None:
-                with suppress(*IO_ERRORS):  # it is gone already; a slow close must not hold back STOP
-                    port.close()
+    def _reopened(self) -> None:
+        self._input.clear()
+        self._out_of_step = True
+        self.on_connect()
 
-    def _unplugged(self) -> StageDisconnected:
-        return StageDisconnected(
-            _("{stage} is not connected: the port {port} is gone. Plug in its cable and check its power.").format(
-                stage=self.name, port=self.port_name
-            )
-        )
-
-    def _stopped(self) -> StageStopped:
-        return StageStopped(_("{stage} was stopped while it was busy.").format(stage=self.name))
-
-    # -- writing
+    # -- sending
 
     def _urgents_before(self) -> int:
-        return int(getattr(self._action, "urgents", self._urgents))
+        return int(getattr(self._action, "urgents", self._cable.urgents))
 
     def _send(self, command: Command, urgents: int) -> None:
-        """``urgents``: their count when the command was given; none goes out that a STOP has overtaken."""
         data = command if isinstance(command, bytes) else command.encode("ascii") + self._format.command_end
-        with self._writing:
-            if self._urgents != urgents:
-                raise self._stopped()
-            port = self._port
-            if port is None:
-                raise self._unplugged()
-            try:
-                self._log.append((time.monotonic(), ">", data[:LOG_ENTRY_BYTES]))
-                write(port, data)
-                return
-            except serial.SerialTimeoutException as error:
-                self._out_of_step = True
-                raise StageNoReply(
-                    _("{stage} takes no more commands. Switch it off and on again.").format(stage=self.name)
-                ) from error
-            except IO_ERRORS as error:
-                failed = error
-        self._drop_port()
-        raise self._unplugged() from failed
-
-    def _write_urgent(self, port: serial.Serial, data: bytes) -> None:
-        self._log.append((time.monotonic(), ">", data[:LOG_ENTRY_BYTES]))
         try:
-            write(port, data)
-        except serial.SerialTimeoutException:
-            # The queue is full and nobody fetches it: throw it away, end the line that may be torn.
-            port.reset_output_buffer()
-            write(port, self._format.command_end + data)
+            self._cable.send(data, urgents)
+        except StageNoReply:
+            self._out_of_step = True
+            raise
 
     # -- reading
 
@@ -345,7 +243,7 @@ class SerialLine:
         replies: list[str] = []
         strays = 0
         while strays < MAX_STRAY_LINES and len(replies) < MAX_STRAY_LINES:
-            if not stopped and self._urgents != urgents:
+            if not stopped and self._cable.urgents != urgents:
                 stopped = True
                 deadline_s = min(deadline_s, time.monotonic() + STOP_GRACE_S)
             line = self._next_line(min(deadline_s, time.monotonic() + READ_SLICE_S))
@@ -367,7 +265,7 @@ class SerialLine:
                 strays += 1
         self._out_of_step = True
         if stopped:
-            raise self._stopped()
+            raise self._cable.stopped()
         if strays or replies or self._input.has_partial:
             raise StageNoReply(
                 _(
@@ -383,13 +281,13 @@ class SerialLine:
     def _get_in_step(self) -> None:
         """Open the port if need be; after a lost reply or STOP throw away whatever belongs to earlier commands."""
         self._ensure_open()
-        urgents = self._urgents
+        urgents = self._cable.urgents
         if not self._out_of_step and self._urgents_in_step == urgents:
             return
         self._drain()
         if self._format.sync is not None:
             command, accept = self._format.sync
-            self._exchange(command, lambda line: True, accept, None, self._urgents)
+            self._exchange(command, lambda line: True, accept, None, self._cable.urgents)
             self._drain()  # the rest of that reply, or its own after a late one to the same question
         self._out_of_step, self._urgents_in_step = False, urgents
 
@@ -412,7 +310,7 @@ class SerialLine:
     def _handle_arrivals(self) -> None:
         """What came since the last command answers nothing. Half a line gets a moment to become whole."""
         end_s = time.monotonic() + RESYNC_S
-        while self._waiting() and time.monotonic() < end_s:
+        while self._cable.waiting() and time.monotonic() < end_s:
             self._receive()
         end_s = time.monotonic() + QUIET_S
         while self._input.has_partial and time.monotonic() < end_s:
@@ -437,29 +335,8 @@ class SerialLine:
             self._receive()
         return self._input.take()
 
-    def _waiting(self) -> int:
-        port = self._port
-        if port is None or self._closed:
-            return 0
-        try:
-            return int(port.in_waiting)
-        except IO_ERRORS as error:
-            self._drop_port()
-            raise self._unplugged() from error
-
     def _receive(self) -> bool:
         """Take in what has arrived; wait a slice of time for it. True: something came."""
-        waiting = self._waiting()
-        port = self._port
-        if port is None or self._closed:
-            raise self._unplugged()
-        try:
-            data = port.read(max(1, min(waiting, READ_BYTES)))
-        except IO_ERRORS as error:
-            self._drop_port()
-            raise self._unplugged() from error
-        if not data:
-            return False
-        self._log.append((time.monotonic(), "<", data[:LOG_ENTRY_BYTES]))
+        data = self._cable.receive()
         self._input.feed(data)
-        return True
+        return bool(data)

@@ -10,8 +10,9 @@ import serial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardware.cable import LOG_ENTRIES
 from hardware.framing import MAX_LINE_BYTES, LineSplitter
-from hardware.line import LOG_ENTRIES, LineFormat, SerialLine
+from hardware.line import LineFormat, SerialLine
 from hardware.simulator.controllers.emulator import Emulator, Motor
 from hardware.stage import StageDisconnected, StageError, StageNoReply, StagePortBusy, StageStopped
 from tests.hardware.stage_behaviour import wait_until
@@ -271,7 +272,7 @@ class TestStop:
             raise serial.SerialTimeoutException("write timeout")
 
         with monkeypatch.context() as patch:
-            patch.setattr("hardware.line.write", full)
+            patch.setattr("hardware.cable.write", full)
             with pytest.raises(StageDisconnected):
                 line.urgent(b"\x18")
         assert line.ask("say on") == "on"
