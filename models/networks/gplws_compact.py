@@ -1,12 +1,14 @@
 """Reliefscope's variants of GPLWS-Net: the same modules on an eighth of the resolution, frame by frame.
 
-Four things differ from the published network:
+Five things differ from the published network:
 
 - A *focus stem* looks at every frame alone: band-pass filters, their energy, its logarithm. A change of brightness
   becomes an offset, which the softmax over the frames ignores. It gives a focus measure for each block of 4 x 4
   pixels and a vector for each 2 x 2 blocks, so all that follows costs a 64th.
 - Training begins where focus measures end: two of them score the frames, and at first the heights are the means that
   they give. What is learned is when not to believe them.
+- Each frame says where, by its measure and those of the frames before and after it, the focus lies between them. So
+  heights run on between frames even where the depth of field is smaller than the step and one frame has all the weight.
 - The head scores a block as a whole, raised bilinearly to its 16 pixels: height runs on smoothly from one block to
   the next. What it adds for each of the 16 keeps edges sharp, without work at full resolution. It also moves the focus
   position of a frame, so a height between two frames, or exactly on the first, needs no wide softmax.
@@ -38,6 +40,10 @@ MEASURES = 2
 FIRST_GAINS = (1.5, 1.5)
 """What a score makes of them before any training: weights like a power of the measure, whose mean is the peak."""
 FIRST_DOUBT = 0.5
+SHARP_BEND = 2.0
+"""Of a score from frame to frame. Sharper peaks give one frame the weight; of blunter ones the mean is the better."""
+FARTHEST_PEAK = 0.5
+"""In steps: beyond, the next frame is nearer to the peak and says it better."""
 
 
 def _as_images(x: Tensor) -> Tensor:
@@ -64,6 +70,20 @@ def as_pixels(parts: Tensor) -> Tensor:
     if parts.shape[1] > 1:
         return F.pixel_shuffle(parts, BLOCK)[:, 0]
     return F.interpolate(parts, scale_factor=BLOCK, mode="bilinear")[:, 0]
+
+
+def peak_beside(around: Tensor) -> Tensor:
+    """Where the focus lies beside each frame, in steps (B, 1, n, h, w), from the scores of it and both neighbours.
+
+    ``around`` (B, 2, n + 2, h, w): the scores, logarithms of focus measures, and 1 where there is a frame. The peak
+    of the parabola through three, which is exact for a Gaussian curve (S. K. Nayar and Y. Nakagawa, IEEE TPAMI 16
+    (1994) 824); 0 for the first and the last frame, and less and less of it the blunter the peak.
+    """
+    scores, there = around[:, :1], around[:, 1:]
+    before, here, after = scores[:, :, :-2], scores[:, :, 1:-1], scores[:, :, 2:]
+    bend = F.relu(2 * here - before - after)
+    peak = 0.5 * (after - before) * bend / (bend * bend + SHARP_BEND**2)
+    return peak.clamp(-FARTHEST_PEAK, FARTHEST_PEAK) * (there[:, :, :-2] * there[:, :, 2:])
 
 
 def _hush(*layers: nn.Module) -> None:
@@ -252,11 +272,10 @@ class CompactGplwsNet(nn.Module):
         With a ``past``, ``frames`` are the next ones of the stack or None, and the answers those that are due: None
         at first, the rest when ``past.last`` is set.
         """
-        x = measures = None
+        x = scores = None
         if frames is not None:
-            measures, x = self._look(frames)
-            if past is not None:
-                past.keep(self.trust, measures)
+            scores, x = self._look(frames)
+        measured = self._measured(scores, past)
         levels = len(self.down)
         skipped: list[Tensor | None] = []
         for modules in self.down:
@@ -277,30 +296,49 @@ class CompactGplwsNet(nn.Module):
         if x is None:
             return None
         if past is not None:
-            measures = past.take(self.trust, x.shape[2])
-        assert measures is not None
-        answers = self._score(_as_images(x).to(self.head.weight.dtype), _as_images(measures))
+            measured = past.take(self.trust, x.shape[2])
+        assert measured is not None
+        answers = self._score(_as_images(x).to(self.head.weight.dtype), _as_images(measured))
         return answers.view(len(x), -1, *answers.shape[1:])
 
     def _look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Focus measures (B, 2, N, h, w) and features (B, C, N, h / span, w / span) of each frame."""
+        """Scores by focus measures (B, 1, N, h, w) and features (B, C, N, h / span, w / span) of each frame."""
         grey = frames.mean(2) if frames.shape[2] > 1 else frames[:, :, 0]
         rows, columns = (-side % self.multiple for side in grey.shape[-2:])
         if rows or columns:
             grey = F.pad(grey, (0, columns, 0, rows), mode="replicate")
         measures, features = self.stem(torch.sqrt(grey + 1e-4).flatten(0, 1)[:, None])
         dtype = next(self.down.parameters()).dtype
-        return _as_stacks(measures, len(frames)), _as_stacks(features, len(frames)).to(dtype)
+        return _as_stacks(self.trust(measures), len(frames)), _as_stacks(features, len(frames)).to(dtype)
 
-    def _score(self, images: Tensor, measures: Tensor) -> Tensor:
-        """Answers (M, C, h, w) from the vectors of the frames (M, C, h / span, w / span) and their measures."""
+    def _measured(self, scores: Tensor | None, past: Past | None) -> Tensor | None:
+        """What focus measures say, (B, 2, n, h, w): ``scores`` (B, 1, n, h, w) and the peaks beside the frames.
+
+        With a ``past`` it is kept there, and None comes back.
+        """
+        known = None if scores is None else torch.cat((scores, torch.ones_like(scores)), dim=1)
+        if past is None:
+            assert known is not None
+            around: Tensor | None = F.pad(known, (0, 0, 0, 0, 1, 1))
+        else:
+            around = past.neighbours(self.trust, known, 1)
+        if around is None:
+            return None
+        measured = torch.cat((around[:, :1, 1:-1], peak_beside(around)), dim=1)
+        if past is None:
+            return measured
+        past.keep(self.trust, measured)
+        return None
+
+    def _score(self, images: Tensor, measured: Tensor) -> Tensor:
+        """Answers (M, C, h, w) from the vectors of the frames (M, C, h / span, w / span) and what is measured."""
         answers = self.head(images)
         if self.span > 1:
             answers = F.pixel_shuffle(answers, self.span)
-        common, others = answers[:, -3:-2] + self.trust(measures), answers[:, -2:]
+        common, offset = (answers[:, -3:-1] + measured).split(1, dim=1)
         if self.pixels:
             common = answers[:, :-3] + raised(common)
-        return torch.cat((common, others), dim=1)
+        return torch.cat((common, offset, answers[:, -1:]), dim=1)
 
 
 def split_answers(answers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
