@@ -45,7 +45,8 @@ class FocusAxis:
     then the sweep waits for a steady picture. Beyond ``settle_limit_s`` a position that does not come to rest is a
     fault. ``tolerance_um``: a stage that stands further than this from its target is at fault. ``stall_s``: so long
     without progress is a fault too. ``hardware_timed``: controller and camera are wired to each other, sweeps may use
-    it. ``speed_um_s`` only serves estimates of time; None: the speed that the stage is set to.
+    it. ``speed_um_s`` only serves estimates of time; None: the speed that the stage is set to. ``trusted``: the stage
+    counts as referenced because the profile says so.
 
     One thread at a time may move; a second one gets StageError at once. :meth:`stop` may be called from any
     thread and waits for nothing.
@@ -68,6 +69,7 @@ class FocusAxis:
         tolerance_um: float = 1.0,
         stall_s: float = 2.0,
         hardware_timed: bool = False,
+        trusted: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.backlash_um = backlash_um
@@ -98,6 +100,7 @@ class FocusAxis:
                 )
             )
         self._run_up_done = False  # the play is known to be taken out in the approach direction
+        self._zero_is_reference = stage.is_referenced and not trusted
         self._last_z_um = self._read()
 
     @property
@@ -132,6 +135,11 @@ class FocusAxis:
     def can_home(self) -> bool:
         """True where :meth:`home` finds the reference."""
         return self._stage.can_home
+
+    @property
+    def homing_keeps_z(self) -> bool:
+        """True where z means the same after :meth:`home` as now, and is not counted from where a person said it was."""
+        return self.can_home and self._zero_is_reference
 
     def faults(self) -> tuple[str, ...]:
         """Sentences about what is wrong with the stage, each with what to do about it."""
@@ -190,13 +198,14 @@ class FocusAxis:
             self._run_up_done = False
             with self._line:
                 self._stage.home()
+            self._zero_is_reference = True
             self._refuse_if_stopped()
             return self._read()
 
     def confirm_position(self) -> None:
         """A person vouches for the position and for the way being clear; nothing moves. Raises StageError."""
         with self._moving_alone(), self._line:
-            self._run_up_done = False
+            self._run_up_done = self._zero_is_reference = False
             self._stage.confirm_position()
 
     def stop(self) -> None:

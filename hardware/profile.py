@@ -320,7 +320,8 @@ def open_microscope(profile: Profile | str | Path) -> Microscope:
         if (device := _stage_device(profile)) is not None:
             locks.enter_context(DeviceLock(*device, StagePortBusy))
         stage = _open_stage(profile, clock)
-        axis = FocusAxis(stage, clock=clock, **profile.axis.model_dump())
+        trusted = not isinstance(profile.stage, SimulatedStageProfile) and profile.stage.trust_position
+        axis = FocusAxis(stage, clock=clock, trusted=trusted, **profile.axis.model_dump())
         seen_um = axis.position_um()
 
         def focus_um() -> float:

@@ -1,13 +1,14 @@
 """What a sweep does about faults: what mends itself is waited for, what a person must judge is put to a person.
 
 A cable that was pulled is waited for, a picture that did not come is asked for again, both for a limited time. After
-anything that may have cost the position - an alarm, a reset, a stall - nothing moves before a person has looked:
-without one the sweep ends and the file keeps its frames.
+anything that may have cost the position - an alarm, a reset, a stall - nothing moves before a person has looked and
+chosen a way on: without one the sweep ends and the file keeps its frames.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any
 
 import cv2
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from hardware.camera import Camera, CameraDisconnected, CameraError, Picture
 from hardware.motion import FocusAxis
-from hardware.stage import StageDisconnected, StageNoReply, StageStopped, StageUnreferenced
+from hardware.stage import StageDisconnected, StageError, StageNoReply, StageStopped, StageUnreferenced
 from models.errors import Cancelled, ReliefscopeError
-from models.language import _
+from models.language import N_, _
 
 PICTURE_TRIES = 5
 STEADY_PICTURES = 3
@@ -28,6 +29,8 @@ PATIENCE_S = 60.0
 """So long a sweep waits for a cable to be plugged in again."""
 BACK_OFF_S = (0.2, 2.0)
 MAX_EVENTS = 50
+_CUT_OFF = (StageDisconnected, StageNoReply, CameraDisconnected)
+"""What may mend itself."""
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Course:
     ``pictures_repeated``: pictures that were late, lost, corrupt or too old and were taken again by the sweep;
     ``pictures_dropped``: those that the camera's driver itself took again. ``frames_unsteady``: frames taken although
     the picture did not come to rest. ``reconnections``: cables plugged in again. ``decisions``: how often a person
-    let the sweep go on. ``timing``: who timed the stack: "program", or the leader of a hardware-timed one.
+    chose a way on; which one is among the events. ``timing``: who timed the stack: "program", or the leader of a
+    hardware-timed one.
     """
 
     timing: str = "program"
@@ -52,32 +56,74 @@ class Course:
         return asdict(self)
 
 
+class WayOn(Enum):
+    """What a person may choose where a sweep cannot go on by itself. The values are keys for a terminal."""
+
+    HOME = "h"
+    """Home the axis, then take the frame."""
+    CONFIRM = "p"
+    """The position that the stage tells is right and the way is clear: unlock the controller, take the frame."""
+    AGAIN = "t"
+    """Something was mended that did not cost the position: see whether it answers, take the frame."""
+    END = "e"
+
+    @property
+    def title(self) -> str:
+        return _(_TITLES[self])
+
+
+_TITLES = {
+    WayOn.HOME: N_("Home and go on"),
+    WayOn.CONFIRM: N_("This position is right: go on"),
+    WayOn.AGAIN: N_("Try again"),
+    WayOn.END: N_("End here and keep the frames"),
+}
+
+
 @dataclass(frozen=True)
 class Interruption:
-    """A sweep that cannot go on by itself. ``error`` says what happened and what to do.
+    """A sweep that cannot go on by itself. ``error`` says what happened; ``ways`` are open, END always.
 
-    Frames before ``frame_index`` are safe; it is the next to be taken. ``position_lost``: home the axis, or confirm
-    its position, before it goes on.
+    Frames before ``frame_index`` are safe; it is the next to be taken. ``z_um``: what the stage tells, None where it
+    cannot be asked or the camera is at fault. ``last_um``: where the last frame was taken, None before the first.
     """
 
     error: ReliefscopeError
     frame_index: int
-    position_lost: bool
+    ways: tuple[WayOn, ...]
+    z_um: float | None
+    last_um: float | None
+
+    @property
+    def question(self) -> str:
+        """What a person has to know to choose, in whole sentences."""
+        parts = [str(self.error), _("{n} frames are safe; the capture waits.").format(n=self.frame_index)]
+        if self.z_um is not None and self.last_um is not None:
+            parts.append(
+                _("The stage says that it is at {z:.2f} µm; the last frame was taken at {last:.2f} µm.").format(
+                    z=self.z_um, last=self.last_um
+                )
+            )
+        elif self.z_um is not None:
+            parts.append(_("The stage says that it is at {z:.2f} µm.").format(z=self.z_um))
+        if WayOn.HOME in self.ways:
+            parts.append(_("Homing may drive it through its whole travel: make room first."))
+        if WayOn.CONFIRM in self.ways:
+            parts.append(_("If its position is wrong, going on can drive the objective into the sample."))
+        elif WayOn.AGAIN not in self.ways:
+            parts.append(_("The two do not fit, so that it cannot go on from there."))
+        return " ".join(parts)
 
 
-Decide = Callable[[Interruption], bool]
-"""Asked in the sweep's thread; may home the axis or confirm its position there. True: go on, where nothing is wrong
-any more."""
-
-
-def _end(_interruption: Interruption) -> bool:
-    return False
+Decide = Callable[[Interruption], WayOn]
+"""A person's choice among ``ways``, asked in the sweep's thread. After STOP or Cancel return anything, but return."""
 
 
 class Recovery:
     """The faults of one sweep. ``told`` gets what happens as it happens, but for pictures that are only repeated.
 
-    ``patience_s``: how long a cable is waited for, None: ``PATIENCE_S``.
+    ``decide`` None: nobody is there to be asked. ``home`` is called where a person chose that, None: ``axis.home``; it
+    raises what that does, and Cancelled. ``patience_s``: how long a cable is waited for, None: ``PATIENCE_S``.
     """
 
     def __init__(
@@ -87,11 +133,12 @@ class Recovery:
         *,
         cancel: threading.Event | None = None,
         decide: Decide | None = None,
+        home: Callable[[], object] | None = None,
         told: Callable[[str], None] | None = None,
         patience_s: float | None = None,
     ) -> None:
         self._axis, self._camera, self._cancel = axis, camera, cancel
-        self._decide, self._told = decide or _end, told
+        self._decide, self._home, self._told = decide, home or axis.home, told
         self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._dropped_before = camera.dropped_frames
         self._shape, self._dtype = camera.image_shape, camera.dtype
@@ -164,9 +211,17 @@ class Recovery:
                 _("{camera} delivered a picture from before the stage had settled.").format(camera=self._camera.name)
             )
 
-    def after(self, error: ReliefscopeError, frame_index: int, *, another_way: bool = False) -> None:
+    def after(
+        self,
+        error: ReliefscopeError,
+        frame_index: int,
+        *,
+        between_um: tuple[float, float] | None = None,
+        another_way: bool = False,
+    ) -> None:
         """Return when frame ``frame_index`` may be taken again from its move on; else raise what ends the sweep.
 
+        ``between_um``: measured z of the last frame, and the z that the stage was sent to; None before the first.
         ``another_way``: it will not be taken by the way that failed, so that only connection and position matter.
         """
         if isinstance(error, StageStopped | Cancelled):
@@ -174,21 +229,80 @@ class Recovery:
         if frame_index != self._frame:
             self._frame, self._tries = frame_index, 0
         self._tries += 1
-        self.note(str(error))
+        if another_way or isinstance(error, _CUT_OFF):
+            self.note(str(error))
+        else:  # told by the question, or by the end
+            self._keep(str(error))
         self.make_safe()
         left = error if self._tries >= FRAME_TRIES else self._mended(error)
         if left is None or (another_way and left is error):
             left = self._doubt()
-        if left is None:
-            return
-        if not self._decide(Interruption(left, frame_index, not self._axis.is_referenced)):
-            raise left
+        while left is not None:
+            left = self._after_choice(left, frame_index, between_um)
+            self._tries = 0
+
+    def _after_choice(
+        self, error: ReliefscopeError, frame_index: int, between_um: tuple[float, float] | None
+    ) -> ReliefscopeError | None:
+        """What is still wrong after a person chose a way on. Raises ``error`` where nobody did."""
+        if self._decide is None:
+            raise error
+        interruption = self._interruption(error, frame_index, between_um)
+        way = self._decide(interruption)
+        if self._axis.is_stopped:
+            raise StageStopped(_("{stage} was stopped.").format(stage=self._axis.name))
         self.refuse_if_ended()
+        if way not in interruption.ways:
+            raise ValueError(f"{way} is not open: {interruption.ways}")
+        if way is WayOn.END:
+            raise error
         self._course.decisions += 1
-        self._tries = 0
-        still = self._mended(left) if isinstance(left, StageDisconnected | CameraDisconnected) else None
-        if still := still or self._doubt():
-            raise still
+        self._keep(_("A person chose: {way}.").format(way=way.title))
+        try:
+            if way is WayOn.HOME:
+                self._home()
+            elif way is WayOn.CONFIRM:
+                self._axis.confirm_position()
+                if not self._fits(z_um := self._axis.position_um(), between_um):
+                    return StageUnreferenced(
+                        _("{stage} is at {z:.2f} µm now, where the sweep has not been.").format(
+                            stage=self._axis.name, z=z_um
+                        )
+                    )
+            elif isinstance(error, _CUT_OFF) and (still := self._mended(error)) is not None:
+                return still
+        except StageStopped:
+            raise
+        except StageError as failed:
+            self._keep(str(failed))
+            return failed
+        return self._doubt()
+
+    def _interruption(
+        self, error: ReliefscopeError, frame_index: int, between_um: tuple[float, float] | None
+    ) -> Interruption:
+        z_um = None
+        if isinstance(error, CameraError | StageDisconnected | StageNoReply):
+            ways: tuple[WayOn, ...] = (WayOn.AGAIN,)
+        else:
+            z_um = self._reading_um()
+            ways = (WayOn.HOME,) if self._axis.homing_keeps_z else ()
+            if z_um is None or self._fits(z_um, between_um):
+                ways += (WayOn.CONFIRM,)
+        return Interruption(error, frame_index, (*ways, WayOn.END), z_um, between_um[0] if between_um else None)
+
+    def _reading_um(self) -> float | None:
+        try:
+            return self._axis.position_um()
+        except StageError:  # some tell nothing while they are locked
+            return None
+
+    def _fits(self, z_um: float, between_um: tuple[float, float] | None) -> bool:
+        """Whether the stage can stand there: on its way between two frames, or in its run-up."""
+        if between_um is None:
+            return True
+        slack_um = self._axis.backlash_um + self._axis.tolerance_um
+        return min(between_um) - slack_um <= z_um <= max(between_um) + slack_um
 
     def refuse_if_ended(self) -> None:
         """Raises Cancelled after Cancel."""

@@ -174,12 +174,16 @@ def _sweep(
     heights_um = [float(z_um) for z_um in plan.z_um]
     done = 0
     frame: Frame | None = None
+
+    def way_to(z_um: float) -> tuple[float, float] | None:
+        return None if frame is None else (frame.z_measured_um, z_um)
+
     try:
         for frame in timed_frames(axis, camera, heights_um, cancel, recovery):
             yield frame
             done = frame.index + 1
     except (StageError, CameraError) as error:
-        recovery.after(error, done, another_way=True)
+        recovery.after(error, done, between_um=way_to(heights_um[-1]), another_way=True)
     for index in range(done, len(heights_um)):
         while True:
             try:
@@ -188,7 +192,7 @@ def _sweep(
                 frame = taken
                 break
             except (StageError, CameraError) as error:
-                recovery.after(error, index)
+                recovery.after(error, index, between_um=way_to(heights_um[index]))
         recovery.refuse_if_ended()
         yield frame
 
@@ -252,9 +256,7 @@ def capture(
     )
 
     def keep(frame: Frame) -> None:
-        writer.append(
-            frame.image, z_um=frame.z_measured_um, z_requested_um=frame.z_requested_um, time_s=frame.time_s
-        )
+        writer.append(frame.image, z_um=frame.z_measured_um, z_requested_um=frame.z_requested_um, time_s=frame.time_s)
         if on_frame is not None:
             on_frame(frame)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hardware.motion import FocusAxis
-from hardware.recovery import Recovery
+from hardware.recovery import Recovery, WayOn
 from hardware.simulator.controllers.asi import AsiEmulator
 from hardware.simulator.controllers.openuc2 import OpenUc2Emulator
 from hardware.simulator.controllers.pi_gcs2 import PiEmulator
@@ -140,6 +140,23 @@ def test_two_pulses_per_height_are_noticed(tmp_path):
         camera.pulse = lambda: (pulse(), pulse())
         path = capture(axis, camera, PLAN, tmp_path / "a.h5")
         assert check_file(path, PLAN).metadata["course"]["timing"] == "stage, from frame 0 on program"
+
+
+def test_after_an_alarm_a_person_is_asked_and_the_program_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("hardware.timed_stack.MOST_IN_A_BLOCK", 4)
+    with pi_rig() as (axis, camera, emulator):
+        pulse, pulses, asked = camera.pulse, [], []
+        camera.pulse = lambda: (pulse(), pulses.append(1), len(pulses) == 6 and emulator.motion_error())
+
+        def decide(interruption):
+            asked.append(interruption)
+            return WayOn.CONFIRM
+
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, decide=decide))
+        course = check_file(path, PLAN).metadata["course"]
+        assert course["timing"] == "moves, from frame 3 on program"
+        assert course["decisions"] == 1
+        assert [interruption.frame_index for interruption in asked] == [3]
 
 
 def test_long_stacks_come_in_blocks(tmp_path, monkeypatch):
