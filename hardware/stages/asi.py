@@ -135,7 +135,7 @@ class AsiStage(SerialStage):
                     port=self._line.port_name
                 )
             )
-        self._identity = identity
+        self._recognise(identity)
         units_per_mm = self._value("UM")
         if units_per_mm is not None:
             if not units_per_mm > 0:

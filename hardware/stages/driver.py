@@ -87,7 +87,7 @@ class SerialStage(ABC):
 
     @abstractmethod
     def _connect(self) -> None:
-        """Identify the controller (sets ``_identity``), read what is needed, set the modes. Never moves.
+        """Identify the controller (``_recognise``), read what is needed, set the modes. Never moves.
 
         Also called after the cable was plugged in again. Set ``_unreferenced = None`` only where the controller
         vouches for its position. Raises StageError where somebody else answers.
@@ -233,6 +233,19 @@ class SerialStage(ABC):
 
     # -- for subclasses
 
+    def _recognise(self, identity: str) -> None:
+        """What ``_connect`` begins with, before any setting is sent: it would go to somebody else's controller.
+
+        ``identity``: the controller's words about itself. Raises StageError where it is not the one from before.
+        """
+        if self._identity and identity != self._identity:
+            raise StageError(
+                _("Another controller answers on {port}: {found} instead of {known}. Plug in the right one.").format(
+                    port=self._line.port_name, found=identity, known=self._identity
+                )
+            )
+        self._identity = identity
+
     def _lose_reference(self, why: str) -> None:
         """``why``: a whole sentence for the user."""
         self._unreferenced = why
@@ -268,18 +281,11 @@ class SerialStage(ABC):
 
     def _reconnected(self) -> None:
         """The same controller must answer; its position still counts where it fits to what was known before."""
-        identity, referenced = self._identity, self.is_referenced
+        referenced = self.is_referenced
         last_um, target_um = self._last_um, self._target_um
         why = _("{stage} was disconnected and may have lost its position meanwhile.").format(stage=self.name)
         self._lose_reference(why)
         self._connect()
-        if self._identity != identity:
-            found, self._identity = self._identity, identity
-            raise StageError(
-                _("Another controller answers on {port}: {found} instead of {known}. Plug in the right one.").format(
-                    port=self._line.port_name, found=found, known=identity
-                )
-            )
         if self._unreferenced != why or not referenced or last_um is None or self._alarm is not None:
             return  # the controller vouches for its position, or was heard to start anew
         here_um = self._read_position()

@@ -7,12 +7,28 @@ position. GRBL knows no backlash; :class:`hardware.motion.FocusAxis` takes it ou
 
 import re
 import time
-from dataclasses import dataclass
 
 from hardware.line import LineFormat, SerialLine
-from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply
+from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageStopped
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
-from models.language import N_, _
+from hardware.stages.grbl_words import (
+    ALARM,
+    FLUID_NC,
+    GREETING,
+    JOG_CANCELLED,
+    LOCKED,
+    RESET_FIRST,
+    Status,
+    alarm_words,
+    build_options,
+    build_words,
+    error_words,
+    is_done,
+    is_push,
+    is_status_or_alarm,
+    settings_told,
+)
+from models.language import _
 
 SOFT_RESET, JOG_CANCEL, STATUS = b"\x18", b"\x85", b"?"
 BOOT_S = 2.5
@@ -22,96 +38,20 @@ STATUS_AGE_S = 0.01
 """A position that is asked for right after the state comes from the same report, once."""
 OFFSET_REPORTS = 40
 """The work offset comes with every 30th report at the latest."""
+SLOWEST_UM_S = 1000.0 / 60.0
+"""MINIMUM_FEED_RATE, 1 mm/min: whatever is slower goes at this speed without a word."""
 
-ERRORS = {
-    1: N_("it expected a letter in the command"),
-    2: N_("it could not read a number in the command"),
-    3: N_("it does not know the command"),
-    4: N_("it expected a positive number"),
-    5: N_("homing is switched off in its settings ($22)"),
-    6: N_("the step pulse would be too short"),
-    7: N_("its settings memory was damaged and has been reset"),
-    8: N_("it must be at rest for this command"),
-    9: N_("it is locked by an alarm or still moving"),
-    10: N_("its soft limits need homing to be switched on"),
-    11: N_("the command was too long"),
-    12: N_("the step rate would be too high"),
-    13: N_("its safety door is open"),
-    14: N_("the line was too long to be stored"),
-    15: N_("the target lies outside its travel"),
-    16: N_("it could not read the jog command"),
-    17: N_("its laser mode needs a PWM output"),
-    22: N_("the speed is missing"),
-    33: N_("the target cannot be used"),
-}
-"""Codes 20 to 38 not named here are mistakes in G-code that this driver does not make."""
-
-ALARMS = {
-    1: N_("a limit switch was hit and the position is lost"),
-    2: N_("a target lay outside the travel"),
-    3: N_("it was reset in motion and the position is lost"),
-    4: N_("the probe was not ready"),
-    5: N_("the probe touched nothing"),
-    6: N_("homing was interrupted"),
-    7: N_("the safety door was opened while homing"),
-    8: N_("homing could not get off the limit switch"),
-    9: N_("homing did not find the limit switch"),
-}
 _ALARMS_WITH_POSITION = {2, 4, 5}
 _ALARMS_UNTIL_RESET = {1, 2}
 
-_STATE = re.compile(r"<(Idle|Run|Hold|Jog|Alarm|Door|Check|Home|Sleep|Tool)(?::\d)?\|([^<>]*)>")
-_NUMBERS = re.compile(r"[-+]?\d{1,7}(?:\.\d{1,6})?(?:,[-+]?\d{1,7}(?:\.\d{1,6})?){0,8}")
-_DONE = re.compile(r"ok|error:\d{1,3}")
-_ALARM = re.compile(r"ALARM:(\d{1,3})")
-_SETTING = re.compile(r"\$(\d{1,4})=(-?\d{1,9}(?:\.\d{1,6})?)(?: .*)?")
-_OPTIONS = re.compile(r"\[OPT:([^,\[\]]*)(?:,[^\[\]]*)?\]")
-"""Build options as letters; H: single axes can be homed."""
-_GREETING = re.compile(r"Grbl(?:HAL)? [1-9].*", re.IGNORECASE)
 
-
-@dataclass(frozen=True)
-class Status:
-    """One status report: state, position and offset of all axes in the units of ``$13``; None: not in this one."""
-
-    state: str
-    machine: tuple[float, ...] | None
-    work: tuple[float, ...] | None
-    offset: tuple[float, ...] | None
-
-    @classmethod
-    def parse(cls, line: str) -> "Status | None":
-        """None for anything that is not a whole, well-formed report with a position."""
-        match = _STATE.fullmatch(line)
-        if match is None:
-            return None
-        found: dict[str, tuple[float, ...]] = {}
-        for field in match[2].split("|"):
-            name, _colon, value = field.partition(":")
-            if name in ("MPos", "WPos", "WCO"):
-                if _NUMBERS.fullmatch(value) is None or name in found:
-                    return None
-                found[name] = tuple(float(number) for number in value.split(","))
-        if ("MPos" in found) == ("WPos" in found):
-            return None
-        return cls(match[1], found.get("MPos"), found.get("WPos"), found.get("WCO"))
-
-
-def _is_push(line: str) -> bool:
-    return line.startswith(("<", ">", "ALARM:", "[MSG:", "[echo:")) or _GREETING.fullmatch(line) is not None
-
-
-def _is_status_or_alarm(line: str) -> bool:
-    return Status.parse(line) is not None or _ALARM.fullmatch(line) is not None
-
-
-def _is_done(line: str) -> bool:
-    return _DONE.fullmatch(line) is not None
+def _is_greeting(line: str) -> bool:
+    return GREETING.fullmatch(line) is not None
 
 
 FORMAT = LineFormat(
     command_end=b"\n",
-    is_push=_is_push,
+    is_push=is_push,
     sync=("$G", lambda line: line.startswith("[GC:") and line.endswith("]")),
     keep_dtr=True,
     timeout_s=1.0,
@@ -122,18 +62,16 @@ def identify(line: SerialLine) -> str | None:
     """Version and name from ``$I``, after the boot of a board that resets when its port is opened."""
     words = _build_info(line)
     if words is None:
-        line.listen(BOOT_S, until=lambda heard: _GREETING.fullmatch(heard) is not None)
+        line.listen(BOOT_S, until=_is_greeting)
         words = _build_info(line)
     return words
 
 
 def _build_info(line: SerialLine) -> str | None:
     try:
-        told = line.ask_lines("$I", is_last=_is_done, timeout_s=0.6)
+        return build_words(line.ask_lines("$I", is_last=is_done, timeout_s=0.6))
     except StageNoReply:
         return None
-    words = [text[1:-1] for text in told if re.fullmatch(r"\[(VER|FIRMWARE):[^\[\]]*\]", text)]
-    return "GRBL " + ", ".join(word.partition(":")[2].strip(": ") for word in words) if words else None
 
 
 class GrblSettings(SerialStageSettings):
@@ -154,6 +92,7 @@ class GrblStage(SerialStage):
         self._axis = settings.axis.upper()
         self._index = "XYZ".index(self._axis)
         self._controller: dict[int, float] = {}
+        self._travel_um: tuple[float, float] | None = None
         self._offset: tuple[float, ...] | None = None
         self._latest: tuple[float, Status] | None = None
         self._homing_command: str | None = None
@@ -162,40 +101,35 @@ class GrblStage(SerialStage):
 
     @property
     def limits_um(self) -> tuple[float, float]:
-        """The profile's, within the controller's travel where its soft limits are on (machine zero at the top)."""
+        """The profile's, within the controller's travel where its soft limits are on."""
         low_um, high_um = super().limits_um
-        if self._controller.get(20):
-            low_um, high_um = max(low_um, -1000.0 * self._controller[130 + self._index]), min(high_um, 0.0)
+        if self._travel_um is not None:
+            low_um, high_um = max(low_um, self._travel_um[0]), min(high_um, self._travel_um[1])
         return low_um, high_um
 
     def _connect(self) -> None:
         identity = identify(self._line)
         if identity is None:
-            raise StageNoReply(
-                _(
-                    "No GRBL controller answers on {port}. If a limit switch was hit or it is moving, "
-                    "switch it off and on; else check port and baud rate."
-                ).format(port=self._line.port_name)
-            )
-        self._identity = identity
-        told = self._line.ask_lines("$$", is_last=_is_done, repeat=True)
-        settings = {int(m[1]): float(m[2]) for m in map(_SETTING.fullmatch, told) if m is not None}
+            raise self._unidentified()
+        self._recognise(identity)
+        settings = settings_told(self._line.ask_lines("$$", is_last=is_done, repeat=True))
         needed = (13, 22, 110 + self._index, 130 + self._index)
         if missing := [number for number in needed if number not in settings]:
-            raise StageNoReply(
-                _("{stage} does not tell its setting ${number}.").format(stage=self.name, number=missing[0])
-            )
+            raise self._untold(str(missing[0]))
         self._controller = settings
         self.grain_um = 2.54 if settings[13] else 1.0  # 4 digits of an inch, 3 of a millimetre
         self.can_home = bool(int(settings[22]) & 1)
-        self._homing_command = self._find_homing_command() if self.can_home else None
-        if not self.limits_um[0] < self.limits_um[1]:
+        options = build_options(self._line.ask_lines("$I", is_last=is_done, repeat=True))
+        self._homing_command = self._find_homing_command(options) if self.can_home else None
+        self._travel_um = self._find_travel(options)
+        if self._travel_um is not None and not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
-                _("{stage}: the limits of the profile leave no room within its travel of {low:g} to 0 µm.").format(
-                    stage=self.name, low=-1000.0 * settings[130 + self._index]
+                _("{stage}: the profile leaves no room within its travel of {low:g} to {high:g} µm.").format(
+                    stage=self.name, low=self._travel_um[0], high=self._travel_um[1]
                 )
             )
-        self._speed_um_s = min(self._speed_um_s, self._top_speed_um_s)
+        self._speed_um_s = max(min(self._speed_um_s, self._top_speed_um_s), SLOWEST_UM_S)
+        needs_reset, self._needs_reset = self._needs_reset, False  # it has just answered
         status = self._status(0.0)
         if status.machine is None:
             for _report in range(OFFSET_REPORTS):
@@ -204,6 +138,59 @@ class GrblStage(SerialStage):
                 status = self._status(0.0)
         if status.state == "Alarm":
             self._locked()
+            self._needs_reset = needs_reset
+
+    def _unidentified(self) -> StageError:
+        """Moving or paused, it answers nothing but the question for its state."""
+        if (status := self._bare_status()) is not None:
+            return StageAlarm(
+                _(
+                    "{stage} takes no commands now (state {state}). Wait until it stands, or press its start or "
+                    "reset button."
+                ).format(stage=self.name, state=status.state)
+            )
+        return StageNoReply(
+            _(
+                "No GRBL controller answers on {port}. If a limit switch was hit or it is moving, "
+                "switch it off and on; else check port and baud rate."
+            ).format(port=self._line.port_name)
+        )
+
+    def _untold(self, setting: str) -> StageNoReply:
+        return StageNoReply(_("{stage} does not tell its setting ${number}.").format(stage=self.name, number=setting))
+
+    def _paused(self, state: str) -> StageAlarm:
+        return StageAlarm(
+            _("{stage} is paused (state {state}). Confirm its position to end the pause.").format(
+                stage=self.name, state=state
+            )
+        )
+
+    def _find_travel(self, options: str) -> tuple[float, float] | None:
+        """Where its soft limits let the axis go, in um; None where they are off."""
+        travel_um = 1000.0 * self._controller[130 + self._index]
+        end_um, end_is_up = 0.0, True
+        if FLUID_NC in self._identity:  # $20 is that of X
+            if self._configured("soft_limits") != "true":
+                return None
+            end_um = 1000.0 * float(self._configured("homing/mpos_mm") or 0)
+            end_is_up = self._configured("homing/positive_direction") != "false"
+        elif not self._controller.get(20):
+            return None
+        elif "Z" in options:
+            end_is_up = not int(self._controller.get(23, 0)) >> self._index & 1
+        return (end_um - travel_um, end_um) if end_is_up else (end_um, end_um + travel_um)
+
+    def _configured(self, item: str) -> str | None:
+        """An item of this axis in the configuration of FluidNC; None where it has none."""
+        path = f"/axes/{self._axis.lower()}/{item}"
+        # The answer begins like the question, so that part of it may be taken for an echo.
+        form = re.compile(rf"(?:\${re.escape(path)})?=(true|false|-?\d{{1,7}}(?:\.\d{{1,6}})?)", re.IGNORECASE)
+        told = self._line.ask_lines(f"${path}", is_last=is_done, repeat=True)
+        found = [match[1].lower() for match in map(form.fullmatch, told) if match is not None]
+        if not found and told[-1] == "ok":
+            raise self._untold(path)
+        return found[0] if found else None
 
     @property
     def _top_speed_um_s(self) -> float:
@@ -218,11 +205,14 @@ class GrblStage(SerialStage):
             if self._needs_reset and self._alarm is not None:  # it answers nothing any more
                 raise StageAlarm(self._alarm)
             try:
-                line = self._line.ask(STATUS, _is_status_or_alarm)
+                line = self._line.ask(STATUS, is_status_or_alarm)
             except StageNoReply:
-                if not repetition and not self._needs_reset:
+                if repetition or self._needs_reset:
+                    continue
+                status = self._bare_status()
+                if status is None:
                     raise
-                continue
+                break
             status = Status.parse(line)
             if status is not None:
                 break
@@ -231,6 +221,12 @@ class GrblStage(SerialStage):
             raise StageAlarm(self._alarm or self._locked())
         self._offset = status.offset or self._offset
         return status
+
+    def _bare_status(self) -> Status | None:
+        """In a pause no command is answered, so that the line cannot get in step."""
+        self._line.tell(STATUS, in_step=False)
+        heard = self._line.listen(0.3, until=lambda line: Status.parse(line) is not None)
+        return Status.parse(heard[-1]) if heard else None
 
     def _read_position(self) -> float:
         status = self._status(STATUS_AGE_S)
@@ -252,27 +248,25 @@ class GrblStage(SerialStage):
         self._target_um = None
         if state == "Alarm":
             raise StageAlarm(self._alarm or self._locked())
-        raise StageAlarm(
-            _("{stage} is paused (state {state}). Confirm its position to end the pause.").format(
-                stage=self.name, state=state
-            )
-        )
+        raise self._paused(state)
 
     def _move_to(self, position_um: float) -> None:
-        self._jog(f"G53G90{self._axis}{position_um / 1000.0:.4f}")
+        self._jog(f"G53G90{self._axis}{position_um / 1000.0:.5f}")
 
     def _move_by(self, distance_um: float, target_um: float) -> None:
-        self._jog(f"G91{self._axis}{distance_um / 1000.0:.4f}")
+        self._jog(f"G91{self._axis}{distance_um / 1000.0:.5f}")
 
     def _jog(self, words: str) -> None:
         self._latest = None
-        self._command(f"$J=G21{words}F{max(self._speed_um_s * 60.0 / 1000.0, 0.001):.3f}")
+        self._command(f"$J=G21{words}F{self._speed_um_s * 60.0 / 1000.0:.3f}")
         self._latest = None
 
     def _set_speed(self, speed_um_s: float) -> None:
-        if speed_um_s > self._top_speed_um_s:
+        if not SLOWEST_UM_S <= speed_um_s <= self._top_speed_um_s:
             raise StageError(
-                _("{stage} can go no faster than {speed:g} µm/s.").format(stage=self.name, speed=self._top_speed_um_s)
+                _("{stage} can go between {slow:g} and {fast:g} µm/s.").format(
+                    stage=self.name, slow=SLOWEST_UM_S, fast=self._top_speed_um_s
+                )
             )
 
     def _halt(self) -> None:
@@ -290,10 +284,9 @@ class GrblStage(SerialStage):
             )
         super().home()
 
-    def _find_homing_command(self) -> str | None:
+    def _find_homing_command(self, options: str) -> str | None:
         """Never ``$HZ`` on trial: a controller built without it refuses and then waits for a reset."""
-        options = [_OPTIONS.fullmatch(line) for line in self._line.ask_lines("$I", is_last=_is_done, repeat=True)]
-        if any(match is not None and "H" in match[1] for match in options):
+        if "H" in options:
             return f"$H{self._axis}"
         return "$H" if isinstance(self._settings, GrblSettings) and self._settings.home_all_axes else None
 
@@ -309,24 +302,27 @@ class GrblStage(SerialStage):
             self._homing = False
 
     def _unlock(self) -> None:
-        if self._needs_reset or self._status(0.0).state not in ("Alarm", "Idle"):
-            self._soft_reset()
+        if self._needs_reset or self._status(0.0).state != "Idle":
+            self._soft_reset()  # grblHAL refuses $X until then, FluidNC says ok to it and stays as it is
         if self._status(0.0).state == "Alarm":
             self._command("$X")
+        state = self._status(0.0).state
         self._latest = None
+        if state == "Alarm":
+            raise StageAlarm(self._locked())
+        if state != "Idle":
+            raise self._paused(state)
 
     def _soft_reset(self) -> None:
         self._line.tell(SOFT_RESET, in_step=False)  # a locked controller answers nothing else
-        self._line.listen(BOOT_S, until=lambda heard: _GREETING.fullmatch(heard) is not None)
+        self._line.listen(BOOT_S, until=_is_greeting)
         self._needs_reset = False
         self._latest = None
 
     def _command(self, command: str, timeout_s: float | None = None) -> None:
         """Raises what the controller's refusal means."""
         answer = self._line.ask(
-            command,
-            lambda line: _is_done(line) or _ALARM.fullmatch(line) is not None,
-            timeout_s=timeout_s,
+            command, lambda line: is_done(line) or ALARM.fullmatch(line) is not None, timeout_s=timeout_s
         )
         if answer == "ok":
             return
@@ -338,9 +334,11 @@ class GrblStage(SerialStage):
             raise StageLimitError(
                 _("{stage}: the target lies outside its travel. Nothing was moved.").format(stage=self.name)
             )
-        if number == 9 and self._alarm is not None:
+        if number == JOG_CANCELLED:
+            raise StageStopped(_("{stage} was stopped.").format(stage=self.name))
+        if number in (8, 9) and self._alarm is not None:
             raise StageAlarm(self._alarm)
-        reason = _(ERRORS[number]) if number in ERRORS else _("error {number}").format(number=number)
+        reason = error_words(number, self._identity)
         raise StageError(_("{stage} refused: {reason}.").format(stage=self.name, reason=reason))
 
     def _locked(self) -> str:
@@ -353,19 +351,21 @@ class GrblStage(SerialStage):
         return _("Make sure that the way is free, then confirm its position.")
 
     def _heard(self, line: str) -> None:
-        if match := _ALARM.fullmatch(line):
+        if match := ALARM.fullmatch(line):
             number = int(match[1])
-            reason = _(ALARMS[number]) if number in ALARMS else _("alarm {number}").format(number=number)
-            self._alarm = f"{self.name}: {reason}. {self._advice()}"
+            self._alarm = f"{self.name}: {alarm_words(number, self._identity)}. {self._advice()}"
             self._needs_reset = number in _ALARMS_UNTIL_RESET
             if number not in _ALARMS_WITH_POSITION:
                 self._lose_reference(_("{stage} lost its position.").format(stage=self.name))
-        elif _GREETING.fullmatch(line):
+        elif _is_greeting(line):
             self._needs_reset = False
             self._latest = None
             self._lose_reference(_("{stage} was reset.").format(stage=self.name))
-        elif line.startswith("[MSG:'$H'|'$X'"):
+        elif LOCKED.fullmatch(line):
             self._locked()
+        elif RESET_FIRST.fullmatch(line):
+            self._needs_reset = True
+            self._alarm = self._alarm or self._locked()
 
 
 DRIVER = StageDriver("grbl", "GRBL 1.1, grblHAL, FluidNC", FORMAT, GrblStage, identify, (115200,), GrblSettings)

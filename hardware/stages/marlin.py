@@ -158,7 +158,7 @@ class MarlinStage(SerialStage):
                     "else check port and baud rate."
                 ).format(port=self._line.port_name)
             )
-        self._identity = identity
+        self._recognise(identity)
         self._killed = False
         low_um, high_um = super().limits_um
         self._command("M400", 2 * (high_um - low_um) / self._speed_um_s + 2.0)  # a move may be under way

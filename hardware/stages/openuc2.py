@@ -169,7 +169,7 @@ class OpenUc2Stage(SerialStage):
                     port=self._line.port_name
                 )
             )
-        self._identity = identity
+        self._recognise(identity)
         if self._target_um is not None:  # its memory holds where the latest move began
             self._lose_reference(_("{stage} was disconnected in motion.").format(stage=self.name))
         self._end_scan()

@@ -146,7 +146,7 @@ class PiStage(SerialStage):
                     port=self._line.port_name
                 )
             )
-        self._identity = words
+        self._recognise(words)
         self._latest = None
         self._pulses = False
         self._error()  # whatever happened before is none of our business

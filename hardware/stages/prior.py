@@ -159,7 +159,7 @@ class PriorStage(SerialStage):
                     port=self._line.port_name
                 )
             )
-        self._identity = identity
+        self._recognise(identity)
         self._range_um = self._number("PIEZORANGE")
         self.stop_loses_position = self._range_um is None
         if self._range_um is None:

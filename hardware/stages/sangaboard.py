@@ -85,7 +85,7 @@ class SangaboardStage(SerialStage):
                     port=self._line.port_name
                 )
             )
-        self._identity = identity
+        self._recognise(identity)
         self._listens_in_motion = int(match[2]) >= 1
         if self._goal is not None:
             self._goal = None

@@ -210,7 +210,7 @@ class ZaberStage(SerialStage):
                     address=self._address, port=self._line.port_name
                 )
             )
-        self._identity = words
+        self._recognise(words)
         self._latest = None
         self._numbered = True
         try:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hardware.motion import FocusAxis
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.stage import StageAlarm, StageError, StageLimitError, StageStopped, StageUnreferenced
-from hardware.stages.grbl import ALARMS, DRIVER, ERRORS, Status
+from hardware.stages.grbl import DRIVER
+from hardware.stages.grbl_words import ALARMS, ERRORS, Status
 from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
 
 
@@ -36,7 +37,7 @@ class TestGrbl(StageBehaviour):
             emulator.motor.low_um = emulator.motor.position_um
 
 
-class TestGrblWithHoming(StageBehaviour):
+class TestGrblHalWithHoming(StageBehaviour):
     """Machine zero at the top, soft limits; it starts locked."""
 
     driver = DRIVER
@@ -45,7 +46,9 @@ class TestGrblWithHoming(StageBehaviour):
     settings: ClassVar = {"low_um": -3000.0, "high_um": 0.0}
 
     def emulator(self):
-        return GrblEmulator(homing=True, soft_limits=True, hard_limits=True, travel_um=4000.0, above_um=3000.0)
+        return GrblEmulator(
+            firmware="grblHAL", homing=True, soft_limits=True, hard_limits=True, travel_um=4000.0, above_um=3000.0
+        )
 
     def connect(self, emulator, **changes):
         stage = super().connect(emulator, **changes)
@@ -198,9 +201,31 @@ class TestReports:
         with GrblEmulator() as emulator:
             stage = self.connect(emulator, speed_um_s=50_000.0)
             assert stage.speed_um_s == pytest.approx(5000.0)
-            with pytest.raises(StageError, match="no faster than 5000"):
+            with pytest.raises(StageError, match=r"16\.6667 and 5000"):
                 stage.set_speed(6000.0)
             stage.close()
+
+    def test_no_speed_is_told_that_it_does_not_go(self):
+        """It makes 1 mm/min of everything slower."""
+        with GrblEmulator() as emulator:
+            stage = self.connect(emulator, speed_um_s=5.0)
+            assert stage.speed_um_s == pytest.approx(1000.0 / 60.0)
+            with pytest.raises(StageError, match=r"16\.6667 and 5000"):
+                stage.set_speed(10.0)
+            stage.start_move_to(1.0)
+            assert emulator.motor.speed_um_s == pytest.approx(stage.speed_um_s)
+            stage.close()
+
+    @pytest.mark.parametrize(("inches", "grain_um"), [(False, 1.0), (True, 2.54)])
+    def test_within_half_a_grain_the_target_is_recorded(self, inches, grain_um):
+        """Moves are finer than the position is told."""
+        with GrblEmulator(inches=inches) as emulator:
+            axis = FocusAxis(self.connect(emulator), tolerance_um=3.0)
+            for target_um in (100.4, 100.8, 101.23, -7.77):
+                assert axis.move_to(target_um) == pytest.approx(target_um, abs=1e-9)
+                assert abs(axis.position_um() - target_um) <= grain_um / 2 + 0.01
+                assert emulator.motor.position_um == pytest.approx(target_um, abs=0.051)
+            axis.close()
 
     def test_another_controller_after_a_cable_change_is_refused(self):
         with GrblEmulator(name="left") as emulator:
@@ -250,7 +275,7 @@ class TestParser:
         assert status is None or line.startswith("<")
 
     @given(
-        st.sampled_from(["Idle", "Run", "Jog", "Alarm", "Home", "Hold:0", "Door:1"]),
+        st.sampled_from(["Idle", "Run:2", "Jog", "Alarm", "Alarm:11", "Home", "Hold:0", "Door:1", "Sleep", "Tool"]),
         st.tuples(*[st.floats(-9999, 9999).map(lambda mm: round(mm, 3))] * 3),
     )
     def test_reads_every_report(self, state, axes):
@@ -272,6 +297,7 @@ class TestParser:
             "<Idle|MPos:0,0,1|MPos:0,0,2>",
             "<Idle|MPos:0,0,1|WPos:0,0,2>",
             "<Idel|MPos:0,0,1>",
+            "<Alarm:1111|MPos:0,0,1>",
         ],
     )
     def test_believes_no_torn_report(self, line):
