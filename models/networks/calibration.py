@@ -54,7 +54,13 @@ class Calibration:
     def from_json(text: str) -> "Calibration":
         """Raises ValueError where ``text`` is no calibration."""
         values = json.loads(text)
-        return Calibration(**{name: tuple(map(float, numbers)) for name, numbers in values.items()})
+        try:
+            found = Calibration(**{name: tuple(map(float, numbers)) for name, numbers in values.items()})
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"no calibration: {error}") from error
+        if len({len(numbers) for numbers in asdict(found).values()}) != 1 or not found.log_spread:
+            raise ValueError("no calibration: its rows differ in length")
+        return found
 
 
 def calibrate(spread_steps: NDArray[np.float32], error_steps: NDArray[np.float32]) -> Calibration:

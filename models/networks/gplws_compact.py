@@ -40,7 +40,7 @@ MEASURES = 2
 FIRST_GAINS = (1.5, 1.5)
 """What a score makes of them before any training: weights like a power of the measure, whose mean is the peak."""
 FIRST_DOUBT = 0.5
-SHARP_BEND = 2.0
+SHARP_BEND = 3.0
 """Of a score from frame to frame. Sharper peaks give one frame the weight; of blunter ones the mean is the better."""
 FARTHEST_PEAK = 0.5
 """In steps: beyond, the next frame is nearer to the peak and says it better."""
@@ -76,14 +76,16 @@ def peak_beside(around: Tensor) -> Tensor:
     """Where the focus lies beside each frame, in steps (B, 1, n, h, w), from the scores of it and both neighbours.
 
     ``around`` (B, 2, n + 2, h, w): the scores, logarithms of focus measures, and 1 where there is a frame. The peak
-    of the parabola through three, which is exact for a Gaussian curve (S. K. Nayar and Y. Nakagawa, IEEE TPAMI 16
-    (1994) 824); 0 for the first and the last frame, and less and less of it the blunter the peak.
+    of two lines of equal slope through the three (M. Shimizu and M. Okutomi, IJCV 63 (2005) 207): frames that are
+    further apart than the depth of field see the flanks of the focus curve, and those are straighter than a parabola.
+    0 for the first and the last frame, and less and less of it the blunter the peak.
     """
     scores, there = around[:, :1], around[:, 1:]
     before, here, after = scores[:, :, :-2], scores[:, :, 1:-1], scores[:, :, 2:]
     bend = F.relu(2 * here - before - after)
-    peak = 0.5 * (after - before) * bend / (bend * bend + SHARP_BEND**2)
-    return peak.clamp(-FARTHEST_PEAK, FARTHEST_PEAK) * (there[:, :, :-2] * there[:, :, 2:])
+    fall = (here - torch.minimum(before, after)).clamp_min(1e-3)
+    peak = (0.5 * (after - before) / fall).clamp(-FARTHEST_PEAK, FARTHEST_PEAK)
+    return peak * (bend**2 / (bend**2 + SHARP_BEND**2)) * (there[:, :, :-2] * there[:, :, 2:])
 
 
 def _hush(*layers: nn.Module) -> None:

@@ -14,6 +14,7 @@ from models.networks.gplws_compact import (
     LAPLACIANS,
     CompactGplwsNet,
     FocusStem,
+    peak_beside,
     split_answers,
 )
 from models.networks.past import Past
@@ -123,6 +124,36 @@ def test_heights_are_as_good_at_the_edge_of_the_image(name, side):
     error = np.abs(build(name).eval()(frames, positions()).height[0].numpy() - truth)
     for edge in (error[:BLOCK], error[-BLOCK:], error[:, :BLOCK], error[:, -BLOCK:]):
         assert edge.mean() < 0.2
+
+
+def around(scores: torch.Tensor) -> torch.Tensor:
+    """What :func:`peak_beside` takes: ``scores`` (N,) of a single block, and no frame beyond both ends."""
+    there = torch.stack((scores, torch.ones_like(scores)))
+    return nn.functional.pad(there, (1, 1))[None, :, :, None, None]
+
+
+@given(st.floats(1.0, 4.0), st.floats(20.0, 200.0))
+def test_a_frame_says_where_a_sharp_peak_beside_it_lies(place, sharpness):
+    peaks = peak_beside(around(-sharpness * (torch.arange(6.0) - place).abs())).flatten()
+    nearest = round(place)
+    assert float(peaks[nearest]) == pytest.approx(place - nearest, abs=0.02)
+    assert peaks[0] == 0.0 and peaks[-1] == 0.0
+
+
+def test_a_blunt_curve_and_noise_say_next_to_nothing():
+    noise = 0.1 * torch.randn(40, generator=torch.Generator().manual_seed(0))
+    assert float(peak_beside(around(noise)).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("place", [2.7, 3.0, 3.3, 3.5])
+@torch.no_grad()
+def test_a_step_wider_than_the_depth_of_field_leaves_no_terrace(name, place):
+    sharp = np.random.default_rng(1).uniform(0.1, 0.9, (96, 96)).astype(np.float32)
+    frames = [cv2.GaussianBlur(sharp, (0, 0), 0.5 + 1.6 * abs(k - place)) for k in range(7)]
+    torch.manual_seed(0)
+    height = fuse(build(name))(torch.from_numpy(np.stack(frames))[None, :, None], positions(7)).height
+    assert float(height.mean()) == pytest.approx(place, abs=0.1)
 
 
 @pytest.mark.parametrize("seed", [None, 0])

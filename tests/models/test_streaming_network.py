@@ -203,6 +203,12 @@ def test_intervals_hold_what_they_promise():
     assert confidence[spread < 0.2].mean() > confidence[spread > 2].mean()
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"log_spread": 3}', '{"log_spread": [1], "half68_steps": []}'])
+def test_what_is_no_calibration_is_said_to_be_none(text):
+    with pytest.raises(ValueError):
+        Calibration.from_json(text)
+
+
 def test_weights_of_other_networks_and_unknown_engines_are_refused(tmp_path):
     from safetensors.torch import save_file
 
