@@ -1,23 +1,19 @@
 """What a benchmark found: plain values that are stored as JSON, merged over several runs and printed as a page."""
 
 import os
-import platform
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from models.atomic import replacing
+from models.computer import memory_gib, processor_name, versions
 from models.errors import InputError
 from models.language import _
-from models.schema import software_version
-
-_PACKAGES = ("torch", "openvino", "numpy")
 
 
 @dataclass(frozen=True, order=True)
@@ -162,11 +158,11 @@ def conditions(threads: int) -> Conditions:
     """Those of this computer, now."""
     return Conditions(
         date=time.strftime("%Y-%m-%d"),
-        processor=_processor(),
+        processor=processor_name(),
         cores=os.cpu_count() or 1,
         threads=threads,
-        memory_gib=_memory_gib(),
-        versions={"reliefscope": software_version(), "python": platform.python_version(), **_package_versions()},
+        memory_gib=memory_gib(),
+        versions=versions(),
     )
 
 
@@ -219,30 +215,3 @@ def write_results(results: Results, path: Path) -> None:
     """``results`` as JSON. Raises OutputError where ``path`` cannot be written."""
     with replacing(path) as temporary:
         temporary.write_bytes(_RESULTS.dump_json(results, indent=1) + b"\n")
-
-
-def _processor() -> str:
-    """The name the processor gives itself; where the system tells none, its family."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None
-
-
-def _package_versions() -> dict[str, str]:
-    installed = {}
-    for name in _PACKAGES:
-        try:
-            installed[name] = packages.version(name)
-        except packages.PackageNotFoundError:
-            continue
-    return installed

@@ -96,12 +96,14 @@ def streaming_reconstruction(
     z_unit: ZUnit = "um",
     provenance: Mapping[str, Any] | None = None,
     live: bool = False,
+    stack_pixels: int | None = None,
 ) -> LiveReconstruction:
     """A reconstruction frame by frame by ``method``, by default the first of :func:`live_methods`.
 
-    ``live``: the frames come from a camera, so what waits for the last one does not do. Loads PyTorch where a network
-    is meant, which takes seconds the first time. Raises InputError for an unknown method, and for a network whose
-    weights are missing or do not fit or whose engine is not there.
+    ``live``: the frames come from a camera, so what waits for the last one does not do. ``stack_pixels``: of all frames
+    together, where they are known. Loads PyTorch where a network is meant, which takes seconds the first time. Raises
+    InputError for an unknown method, and for a network whose weights are missing or do not fit or whose engine is not
+    there or cannot take so many pixels.
     """
     method = method or live_methods(options)[0]
     if method != options.method:  # the weights are those of the one that was chosen
@@ -113,7 +115,7 @@ def streaming_reconstruction(
     from models.networks.streaming import StreamingNetwork
 
     weights = None if options.weights is None else Path(options.weights)
-    opened = open_network(method, weights=weights, engine=options.engine, live=live)
+    opened = open_network(method, weights=weights, engine=options.engine, live=live, stack_pixels=stack_pixels)
     network = StreamingNetwork(
         opened.network, opened.calibration, options, pixel_um=pixel_um, z_unit=z_unit, provenance=provenance
     )

@@ -38,7 +38,11 @@ def reconstruct(
     if find_method(options.method).whole_stack:
         return whole_stack_map(stack, options, progress=progress, cancel=cancel)
     streaming = streaming_reconstruction(
-        options, pixel_um=stack.pixel_um, z_unit=stack.z_unit, provenance=stack.metadata.get("provenance", {})
+        options,
+        pixel_um=stack.pixel_um,
+        z_unit=stack.z_unit,
+        provenance=stack.metadata.get("provenance", {}),
+        stack_pixels=len(stack) * stack.image_shape[0] * stack.image_shape[1],
     )
     frames = _until_cancelled(stack, cancel)
     with memory_said():

@@ -1,16 +1,21 @@
 """What runs a network: PyTorch on the processor or a graphics card, or OpenVINO; and which of them is fastest here.
 
-"auto" measures once for each network and processor, with a stack of random frames, and remembers the answer in the
-user's cache. Heights by "torch-bf16" stay within 0.05 step of "torch" on average, by "openvino" within 0.01 step
-(tests/models/test_streaming_network.py); the layers that see grey values and give scores always compute in single
-precision. "cuda", in half precision, has not been run yet.
+"auto" chooses among those that take frame by frame. Where there are several, it measures once for each network and
+computer, with a stack of random frames, and remembers the answer in the user's cache. Heights by "torch-bf16" stay
+within 0.05 step of "torch" on average, by "openvino" within 0.01 step (tests/models/test_streaming_network.py); the
+layers that see grey values and give scores always compute in single precision. "cuda", in half precision, has not been
+run yet.
+
+OpenVINO runs only where it is asked for: stacks of one size after the other gain from it. It saves up to a third of a
+stack's time, but takes in all frames together, in memory of their number, and half a minute before the first stack of
+each size. Its own cache (CACHE_DIR) would spare 1 to 4 s of these 30 to 50: the rest is PyTorch's export and the
+conversion.
 """
 
 import hashlib
 import importlib.util
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -26,7 +31,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from models.errors import InputError
+from models.atomic import replacing
+from models.computer import processor_name, versions
+from models.errors import InputError, OutputError
 from models.language import _
 from models.networks.calibration import Calibration
 from models.networks.gplws_compact import CompactGplwsNet
@@ -40,6 +47,10 @@ N = TypeVar("N", bound=nn.Module)
 
 TRIAL = (8, 256, 256)
 """Frames, rows and columns of the stack that engines are compared with."""
+AT_ONCE = ("openvino",)
+"""Engines that need all frames at once."""
+PIXELS_AT_ONCE = 1 << 24
+"""Most pixels, of all frames together, that these engines take: 16 frames of 1024 x 1024, about 1.5 GiB."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,6 @@ class OpenVinoNetwork:
     """
 
     device = torch.device("cpu")
-    streams = False
 
     def __init__(self, network: CompactGplwsNet) -> None:
         self.multiple, self.reach_px = network.multiple, network.reach_px
@@ -130,12 +140,27 @@ def available_engines() -> list[str]:
     return engines
 
 
-def open_network(name: str, *, weights: Path | None = None, engine: str = "auto", live: bool = False) -> OpenedNetwork:
+def open_network(
+    name: str,
+    *,
+    weights: Path | None = None,
+    engine: str = "auto",
+    live: bool = False,
+    stack_pixels: int | None = None,
+) -> OpenedNetwork:
     """The own network called ``name`` with its calibration, on an ``engine`` of :data:`models.methods.ENGINES`.
 
     ``weights``: a file of one's own instead of those of the program. ``live``: only engines that take frame by frame.
-    Raises InputError where the weights are missing or do not fit, or the engine is not there.
+    ``stack_pixels``: of all frames together, where they are known. Raises InputError where the weights are missing or
+    do not fit, the engine is not there, or it needs all frames at once and they are too many.
     """
+    if engine in AT_ONCE and (stack_pixels or 0) > PIXELS_AT_ONCE:
+        raise InputError(
+            _(
+                "The engine '{engine}' takes all frames at once; for {n} million pixels the memory would be too small. "
+                "Choose the engine auto or torch."
+            ).format(engine=engine, n=round((stack_pixels or 0) / 1e6))
+        )
     path = weights or shipped_weights(name)
     return _open(name, path, path.stat().st_mtime_ns if path and path.is_file() else 0, engine, live)
 
@@ -146,9 +171,10 @@ def _open(name: str, path: Path | None, _changed: int, engine: str, live: bool) 
     assert path is not None
     if not isinstance(network, CompactGplwsNet):
         raise InputError(_("The network '{name}' does not work frame by frame.").format(name=name))
-    usable = [other for other in available_engines() if not (live and other == "openvino")]
+    usable = [other for other in available_engines() if not (live and other in AT_ONCE)]
     if engine == "auto":
-        worth_a_try = [other for other in usable if other != "torch-bf16" or computes_bfloat16()]
+        streaming = [other for other in usable if other not in AT_ONCE]
+        worth_a_try = [other for other in streaming if other != "torch-bf16" or computes_bfloat16()]
         engine = fastest_engine(name, network, worth_a_try)
     elif engine not in usable:
         raise InputError(
@@ -185,31 +211,45 @@ def with_channels_last(network: N) -> N:
 
 def fastest_engine(name: str, network: CompactGplwsNet, engines: list[str]) -> str:
     """The quickest of ``engines`` for this network here; measured once, then read from the user's cache."""
+    if len(engines) == 1:
+        return engines[0]
     known = Path(platformdirs.user_cache_dir("reliefscope")) / "engines.json"
-    place = f"{name} {platform.processor() or platform.machine()} {torch.get_num_threads()} {'+'.join(engines)}"
-    try:
-        remembered = json.loads(known.read_text())
-    except (OSError, ValueError):
-        remembered = {}
+    machine = torch.cuda.get_device_name() if "cuda" in engines else "no GPU"
+    place = f"{name}, {processor_name()}, {machine}, {torch.get_num_threads()} threads, {'+'.join(engines)}"
+    remembered = _remembered(known)
     if remembered.get(place) not in engines:
         seconds = {engine: _seconds(prepare(network, engine)) for engine in engines}
         remembered[place] = min(seconds, key=lambda engine: seconds[engine])
         log.info("Seconds for the trial stack by engine: %s", seconds)
         try:
             known.parent.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps(remembered, indent=1))
-        except OSError as error:
+            with replacing(known) as temporary:
+                temporary.write_text(json.dumps({"versions": versions(), "fastest": remembered}, indent=1))
+        except (OSError, OutputError) as error:
             log.info("The fastest engine is not remembered: %s", error)
-    return str(remembered[place])
+    return remembered[place]
+
+
+def _remembered(path: Path) -> dict[str, str]:
+    """What was fastest with the versions that are installed; nothing where others measured, or no one did."""
+    try:
+        known = json.loads(path.read_text())
+        return dict(known["fastest"]) if known["versions"] == versions() else {}
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of an earlier form
+        return {}
 
 
 @torch.inference_mode()
 def _seconds(network: "CompactGplwsNet | OpenVinoNetwork", rounds: int = 4) -> float:
+    """Of the trial stack frame by frame, as during a sweep; the fastest of several."""
     frames = torch.rand(1, TRIAL[0], 1, *TRIAL[1:], device=network.device)
     best = float("inf")
     for _round in range(rounds):
         begun_s = time.perf_counter()
-        answers = network.answers(frames)
+        past = Past()
+        for index in range(TRIAL[0]):
+            past.last = index == TRIAL[0] - 1
+            answers = network.answers(frames[:, index : index + 1], past)
         assert answers is not None
         answers.cpu()
         best = min(best, time.perf_counter() - begun_s)
