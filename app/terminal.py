@@ -80,13 +80,20 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield ``report(done, total)``, drawn as a bar with the time left where stderr is a terminal."""
+def progress_bar(title: str) -> Iterator[Callable[..., None]]:
+    """Yield ``report(done, total, title)``, drawn as a bar with the time left where stderr is a terminal.
+
+    What is not given stays as it was.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda done, total: None
+        yield lambda done=None, total=None, title=None: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def report(done: int | None = None, total: int | None = None, title: str | None = None) -> None:
+            progress.update(task, completed=done, total=total, description=title)
+
+        yield report

@@ -63,6 +63,7 @@ class DevicePage(QDialog):
         self.search = QPushButton(_("Search"))
         self.cancel = QPushButton(_("Cancel"))
         self.progress = QProgressBar()
+        self.asking = hint()
         self.reasons = hint()
         self.form = ProfileForm(self._start_with(profile))
         self.message = QLabel()
@@ -121,6 +122,7 @@ class DevicePage(QDialog):
         row.addWidget(self.cancel)
         left.addLayout(row)
         left.addWidget(self.progress)
+        left.addWidget(self.asking)
         left.addWidget(self.found, 1)
         left.addWidget(self.reasons)
         side = QWidget()
@@ -162,8 +164,11 @@ class DevicePage(QDialog):
         running = bool(self._search.worker.title)
         self.search.setVisible(not running)
         self.cancel.setVisible(running)
+        if running != self.progress.isVisibleTo(self):
+            self.progress.setRange(0, 0)
         self.progress.setVisible(running)
-        self.progress.setRange(0, 0)
+        self.asking.setVisible(running)
+        self.asking.setText(self._search.worker.title)
 
     def _show_progress(self, done: int, total: int) -> None:
         self.progress.setRange(0, total)

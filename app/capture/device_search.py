@@ -25,7 +25,7 @@ class DeviceSearch(QObject):
         """Ask on these ports, None: on all that the system lists. Nothing moves."""
         self.worker.submit(
             _("Looking for devices"),
-            lambda progress, cancel: search(ports, progress=progress, cancel=cancel),
+            lambda progress, cancel: search(ports, progress=progress, told=self.worker.rename, cancel=cancel),
             self._take,
         )
 

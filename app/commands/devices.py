@@ -169,7 +169,7 @@ def _image_shape(profile: Profile) -> list[int] | None:
 def _search(ports: list[str] | None) -> Found:
     try:
         with cancelled_by_ctrl_c() as cancel, progress_bar(_("Looking for devices")) as report:
-            return search(ports, progress=report, cancel=cancel)
+            return search(ports, progress=report, told=lambda words: report(title=words), cancel=cancel)
     except Cancelled:
         complain(_("Stopped."))
         raise typer.Exit(INTERRUPTED) from None

@@ -1,10 +1,8 @@
-"""The protocols that the program speaks, and which of them answers on a port."""
+"""The protocols that the program speaks."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hardware.line import SerialLine
-from hardware.stage import StageError, StageNoReply
+from hardware.stage import StageError
 from hardware.stages import asi, grbl, marlin, openuc2, pi_gcs2, prior, sangaboard, zaber
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
@@ -22,7 +20,7 @@ DRIVERS: dict[str, StageDriver] = {
         openuc2.DRIVER,
     )
 }
-"""In the order in which a port of unknown use is asked: a question must be harmless to all that come after it."""
+"""Who answers on a port, :mod:`hardware.recognition` finds out: each question is harmless to all the others."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +43,3 @@ def open_stage(settings: SerialStageSettings) -> SerialStage:
             )
         )
     return driver.open(settings)
-
-
-def identify_port(port: str, drivers: Iterable[StageDriver] = tuple(DRIVERS.values())) -> FoundStage | None:
-    """Ask on a port who is there, one protocol and baud rate after the other. Queries only; nothing moves.
-
-    None where nobody answers. Raises StagePortBusy, StageDisconnected and StageError where the port cannot be had.
-    """
-    for driver in drivers:
-        for baud in driver.bauds:
-            line = SerialLine(port, baud, driver.line_format, name=driver.title)
-            try:
-                identity = driver.identify(line)
-            except StageNoReply:
-                identity = None
-            finally:
-                line.close()
-            if identity is not None:
-                return FoundStage(driver, port, baud, identity)
-    return None

@@ -177,7 +177,7 @@ def test_ctrl_c_ends_the_search(monkeypatch, capsys):
     monkeypatch.setattr(search_module, "serial_ports", lambda: tuple(map(SerialPort, ports)))
     asked = threading.Event()
 
-    def ask_slowly(port, drivers):
+    def ask_slowly(port, drivers, **words):
         if not asked.is_set():
             asked.set()
             os.kill(os.getpid(), signal.SIGINT)

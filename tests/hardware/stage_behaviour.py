@@ -13,6 +13,7 @@ import pytest
 
 from hardware.autofocus import autofocus
 from hardware.motion import FocusAxis
+from hardware.recognition import identify_port
 from hardware.simulator.controllers.emulator import Emulator
 from hardware.stage import (
     StageAlarm,
@@ -25,7 +26,7 @@ from hardware.stage import (
     StageUnreferenced,
 )
 from hardware.stages.driver import SerialStage, StageDriver
-from hardware.stages.registry import DRIVERS, identify_port
+from hardware.stages.registry import DRIVERS
 from tests.hardware.height_camera import FocusCamera
 
 STOP_LIMIT_S = 0.05

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from hardware.motion import FocusAxis
 from hardware.profile import load_profile
+from hardware.recognition import identify_port
 from hardware.simulator.controllers.asi import AsiEmulator
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.simulator.controllers.prior import PriorEmulator
 from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageUnreferenced
 from hardware.stages.prior import DRIVER, ERRORS, number, refusal
-from hardware.stages.registry import DRIVERS, identify_port
+from hardware.stages.registry import DRIVERS
 from models.errors import InputError
 from tests.hardware.stage_behaviour import StageBehaviour, rest
 

@@ -8,6 +8,7 @@ from serial.tools.list_ports_common import ListPortInfo
 from hardware import search as module
 from hardware.camera import CameraIdentity
 from hardware.cameras import CamerasFound
+from hardware.recognition import question_count
 from hardware.search import SerialPort, camera_section, is_camera, search
 from hardware.search import serial_ports as serial_ports_of_the_system
 from hardware.simulator.controllers.grbl import GrblEmulator
@@ -79,35 +80,50 @@ def test_a_port_named_twice_is_asked_once(monkeypatch):
 
 
 def test_ports_that_belong_to_the_system_are_left_alone(monkeypatch):
-    monkeypatch.setattr(module, "serial_ports", lambda: (SerialPort("/dev/cu.Bluetooth-Incoming-Port"),))
+    system, wireless = ListPortInfo("/dev/cu.Bluetooth-Incoming-Port"), ListPortInfo("COM5")
+    wireless.hwid = "BTHENUM\\{00001101-0000-1000-8000-00805F9B34FB}"
+    monkeypatch.setattr(module, "serial_ports", serial_ports_of_the_system)
+    monkeypatch.setattr(module.list_ports, "comports", lambda: [system, wireless])
     assert search(drivers=[GRBL], cameras=cameras).ports == ()
+    (answer,) = search(["COM5"], drivers=[GRBL], cameras=cameras).ports
+    assert answer.problem
 
 
-def test_progress_counts_to_its_end(tmp_path):
-    told = []
+def test_progress_counts_to_its_end_and_names_the_ports(tmp_path):
+    told, words = [], []
+    missing = str(tmp_path / "tty")
     with GrblEmulator() as controller:
         search(
-            (controller.port, str(tmp_path / "tty")),
-            drivers=[GRBL, GRBL],
+            (controller.port, missing),
+            drivers=[GRBL],
             cameras=cameras,
             progress=lambda done, total: told.append((done, total)),
+            told=words.append,
         )
+        assert words[0] == f"Asking {controller.port}, {missing}, cameras"
     assert [done for done, _total in told] == sorted(done for done, _total in told)
-    assert {total for _done, total in told} == {5}
-    assert told[-1] == (5, 5)
+    assert {total for _done, total in told} == {2 * question_count([GRBL]) + 1}
+    assert told[-1][0] == told[-1][1]
+    assert len(words) == 3
+    assert len(words[-1]) < len(words[0])
 
 
 def test_cancel_ends_it_without_a_result():
     cancel = threading.Event()
-    with GrblEmulator() as controller, pytest.raises(Cancelled):
-        look(controller.port, cancel=cancel, progress=lambda done, total: cancel.set())
+    with GrblEmulator() as controller:
+        controller.mute = True
+        with pytest.raises(Cancelled):
+            look(controller.port, cancel=cancel, progress=lambda done, total: cancel.set())
 
 
 def test_ports_of_the_system_without_empty_words(monkeypatch):
     port, bare = ListPortInfo("/dev/ttyUSB9"), ListPortInfo("/dev/ttyS1")
-    port.description, port.serial_number = "CP2102", "0001"
+    port.description, port.serial_number, port.vid = "CP2102", "0001", 0x10C4
     monkeypatch.setattr(module.list_ports, "comports", lambda: [port, bare])
-    assert serial_ports_of_the_system() == (SerialPort("/dev/ttyS1"), SerialPort("/dev/ttyUSB9", "CP2102", "0001"))
+    assert serial_ports_of_the_system() == (
+        SerialPort("/dev/ttyS1"),
+        SerialPort("/dev/ttyUSB9", "CP2102", "0001", 0x10C4),
+    )
 
 
 @pytest.mark.parametrize(
