@@ -177,11 +177,6 @@ class SerialLine:
                     break
             return heard
 
-    def await_boot(self, seconds: float, until: Accept) -> list[str]:
-        """Like :meth:`listen`, but no longer than until ``seconds`` after the port was opened: for boards that this
-        resets."""
-        return self.listen(self._cable.opened_s + seconds - time.monotonic(), until)
-
     def urgent(self, data: bytes) -> None:
         """Write at once, whatever conversation is going on: STOP. Its reply, if any, counts for no command.
 

@@ -7,39 +7,27 @@ checked on the whole path -> driver -> settling -> measured position. STOP passe
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from hardware.clock import Clock
+from hardware.route import ROUNDING_UM, Route, Travel
 from hardware.stage import HardwareScan, ScanRequest, Stage, StageError, StageLimitError, StageStopped
 from models.errors import Cancelled, ReliefscopeError
 from models.language import _
 
 POLL_S = 0.005
-ROUNDING_UM = 1e-6
-"""Differences of this size come from floating-point arithmetic, not from anybody's wish."""
 RECONNECT_SLICE_S = 0.2
 """While the cable is out, STOP and Cancel are looked for this often."""
 
 Settling = Literal["time", "position", "image"]
 
 
-@dataclass(frozen=True)
-class Travel:
-    """What a series of moves will take, run-ups and settling included; nothing was moved to find out."""
-
-    way_um: float
-    seconds: float
-    lowest_um: float
-    highest_um: float
-
-
 class FocusAxis:
-    """A stage in the sample's frame: ``z_um = sign * (stage position - origin_um)``, larger = further up.
+    """A stage in the sample's frame, larger z = further up.
 
-    ``soft_limits_um``: (lowest, highest) z that may ever be reached, None: the travel of the stage.
-    ``backlash_um``: play to take out; every move ends in the direction ``approach`` (-1: downwards, so that
-    the run-up leads away from the sample; +1: upwards) after at least this distance in that direction.
+    ``sign``, ``origin_um``, ``backlash_um``, ``approach`` (-1: the run-up leads away from the sample): see
+    :class:`hardware.route.Route`. ``soft_limits_um``: (lowest, highest) z that may ever be reached, None: the travel.
     ``settle``: when a move is over. "time": ``settle_ms`` after the controller reports its end; "position": when the
     measured position has stayed within ``settle_window_um`` of the target for ``settle_ms``; "image": like time, and
     then the sweep waits for a steady picture. Beyond ``settle_limit_s`` a position that does not come to rest is a
@@ -72,17 +60,13 @@ class FocusAxis:
         trusted: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self.backlash_um = backlash_um
         self.settle: Settling = settle
         self.settle_ms = settle_ms
         self.settle_limit_s = settle_limit_s
         self.hardware_timed = hardware_timed
         self.speed_um_s = stage.speed_um_s if speed_um_s is None else speed_um_s
-        self.approach = approach
         self.clock = clock or Clock()
         self._stage = stage
-        self._sign = sign
-        self._origin_um = origin_um
         self._settle_window_um = settle_window_um
         self.tolerance_um = tolerance_um
         self.stall_s = stall_s
@@ -90,9 +74,10 @@ class FocusAxis:
         self._stops = self._stops_before_move = 0
         self._moving = threading.Lock()
         self._line = threading.Lock()
-        travel = sorted(self._z_um(limit) for limit in stage.limits_um)
+        travel = sorted(sign * (limit - origin_um) for limit in stage.limits_um)
         low, high = soft_limits_um or (travel[0], travel[1])
-        self._path_limits_um = (max(low, travel[0]), min(high, travel[1]))
+        path_limits_um = max(low, travel[0]), min(high, travel[1])
+        self._route = Route(sign, origin_um, path_limits_um, backlash_um, approach)
         if not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
                 _("{stage}: the soft limits {low:g} to {high:g} µm leave no room within its travel.").format(
@@ -111,10 +96,15 @@ class FocusAxis:
     @property
     def limits_um(self) -> tuple[float, float]:
         """Lowest and highest z that may be asked for: the soft limits, less the room for the run-up."""
-        low, high = self._path_limits_um
-        if self.approach < 0:
-            return low, high - self.backlash_um
-        return low + self.backlash_um, high
+        return self._route.limits_um
+
+    @property
+    def backlash_um(self) -> float:
+        return self._route.backlash_um
+
+    @property
+    def approach(self) -> Literal[1, -1]:
+        return self._route.approach
 
     @property
     def is_stopped(self) -> bool:
@@ -149,15 +139,15 @@ class FocusAxis:
         """The measured z. While another thread speaks to the stage, its latest reading. Raises StageError."""
         if self._line.acquire(blocking=False):
             try:
-                self._last_z_um = self._z_um(self._stage.position_um())
+                self._last_z_um = self._route.z_um(self._stage.position_um())
             finally:
                 self._line.release()
         return self._last_z_um
 
     def check(self, z_um: float) -> None:
         """Raises StageLimitError where a move to ``z_um``, with its run-up, would leave the limits."""
-        low, high = self.limits_um
-        if not low - ROUNDING_UM <= z_um <= high + ROUNDING_UM:  # also refuses NaN
+        if not self._route.allows(z_um):
+            low, high = self.limits_um
             raise StageLimitError(
                 _("{stage}: {z:.2f} µm is outside the limits of {low:g} to {high:g} µm. Nothing was moved.").format(
                     stage=self.name, z=z_um, low=low, high=high
@@ -176,7 +166,7 @@ class FocusAxis:
                 self._stops_before_move = self._stops
                 self._refuse_if_stopped()
                 self._refuse_if_cancelled(cancel)
-                for waypoint_um in self._waypoints_um(self._read(), z_um, self._run_up_done):
+                for waypoint_um in self._route.waypoints_um(self._read(), z_um, self._run_up_done):
                     self._travel(waypoint_um, cancel)
                 measured_um = self._settled_um(z_um, cancel)
         if abs(measured_um - z_um) > self.tolerance_um:
@@ -251,15 +241,7 @@ class FocusAxis:
 
     def dry_run(self, z_um: Iterable[float]) -> Travel:
         """The way to these heights, one after the other from the latest known z, within the limits or not."""
-        here_um = lowest_um = highest_um = self._last_z_um
-        way_um, moves, run_up_done = 0.0, 0, False
-        for target_um in z_um:
-            for waypoint_um in self._waypoints_um(here_um, target_um, run_up_done):
-                way_um += abs(waypoint_um - here_um)
-                here_um = waypoint_um
-                lowest_um, highest_um = min(lowest_um, here_um), max(highest_um, here_um)
-            moves, run_up_done = moves + 1, True
-        return Travel(way_um, way_um / self.speed_um_s + moves * self.settle_ms / 1000.0, lowest_um, highest_um)
+        return self._route.travel(self._last_z_um, z_um, self.speed_um_s, self.settle_ms / 1000.0)
 
     @property
     def scan(self) -> HardwareScan | None:
@@ -287,8 +269,8 @@ class FocusAxis:
             self._refuse_if_stopped()
             try:
                 with self._line:
-                    heights = scan.begin_scan(replace(request, step_um=self._sign * request.step_um))
-                yield tuple(self._z_um(height) for height in heights)
+                    heights = scan.begin_scan(replace(request, step_um=self._route.sign * request.step_um))
+                yield tuple(self._route.z_um(height) for height in heights)
                 self._refuse_if_stopped()
             except BaseException:
                 with suppress(StageError), self._line:  # the error on its way says more
@@ -319,17 +301,6 @@ class FocusAxis:
                 raise self._missed(here_um, z_um)
             self.clock.wait(POLL_S, self._stopped)
 
-    def _z_um(self, position_um: float) -> float:
-        return self._sign * (position_um - self._origin_um)
-
-    def _waypoints_um(self, here_um: float, z_um: float, run_up_done: bool) -> list[float]:
-        """The target, after a run-up unless the way there already takes the play out."""
-        ahead_um = (z_um - here_um) * self.approach
-        needed_um = 0.0 if run_up_done else self.backlash_um
-        if ahead_um >= needed_um - ROUNDING_UM:
-            return [z_um]
-        return [z_um - self.approach * self.backlash_um, z_um]
-
     @contextmanager
     def _moving_alone(self) -> Iterator[None]:
         if not self._moving.acquire(blocking=False):
@@ -356,7 +327,7 @@ class FocusAxis:
 
     def _read(self) -> float:
         with self._line:
-            self._last_z_um = self._z_um(self._stage.position_um())
+            self._last_z_um = self._route.z_um(self._stage.position_um())
         return self._last_z_um
 
     def _travel(self, z_um: float, cancel: threading.Event | None) -> None:
@@ -365,7 +336,7 @@ class FocusAxis:
         direction = z_um - self._last_z_um
         self._run_up_done = self._run_up_done and direction * self.approach >= 0
         low, high = self._stage.limits_um
-        position_um = self._origin_um + self._sign * z_um
+        position_um = self._route.position_um(z_um)
         within_um = min(max(position_um, low), high)
         with self._line:
             self._stage.start_move_to(within_um if abs(position_um - within_um) <= ROUNDING_UM else position_um)
@@ -387,7 +358,7 @@ class FocusAxis:
                     )
                 )
             self.clock.wait(POLL_S, self._stopped)
-        if direction * self.approach > 0 and abs(direction) >= self.backlash_um - ROUNDING_UM:
+        if self._route.takes_play_out(direction):
             self._run_up_done = True
 
     def _settled_um(self, z_um: float, cancel: threading.Event | None) -> float:
