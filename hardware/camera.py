@@ -129,11 +129,16 @@ class TriggeredCamera(Camera, Protocol):
     """A camera that a stage's controller can release by a wire, for stacks timed by the hardware."""
 
     def arm(self, frame_count: int) -> None:
-        """From here to :meth:`disarm` every pulse on the trigger line takes one picture. Raises CameraError."""
+        """From here to :meth:`disarm` every pulse on the trigger line takes one picture.
+
+        Raises CameraError, also where the camera cannot tell which picture belongs to which pulse.
+        """
         ...
 
     def next_picture(self, timeout_s: float) -> Picture:
-        """The next picture, in the order of the pulses. Raises CameraError where one is late, lost or corrupt."""
+        """The next picture, in the order of the pulses; its ``time_s`` is told by the camera's own clock, not by its
+        arrival. Raises CameraError where one is late, lost, corrupt or from before :meth:`arm`.
+        """
         ...
 
     def disarm(self) -> None:

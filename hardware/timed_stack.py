@@ -2,8 +2,9 @@
 
 Pictures carry no height of their own here: that the n-th picture shows the n-th height rests on none being lost. So
 a stack is taken in blocks that fit into memory, and a block counts only when as many pictures came as there were
-heights and the stage then stands where the block ends. Whatever of it is in doubt is thrown away and taken again,
-frame by frame, by the program.
+heights, when the camera's own clock says that each began at its height - in its move, or so long after the one before
+as the controller stands at a height - and when the stage then stands where the block ends. Whatever of it is in doubt
+is thrown away and taken again, frame by frame, by the program.
 """
 
 import threading
@@ -26,6 +27,8 @@ READOUT_MS = 20.0
 SLACK_S = 1.0
 MORE_S = 0.05
 """A picture too many comes within this time after the last."""
+LEAST_STAND = 0.9
+"""Of the time that the controller should stand at a height, at least this share lies between two pictures."""
 OFF_HEIGHT = 0.1
 """A controller that rounds its steps may miss a height by this share of a step."""
 
@@ -160,7 +163,7 @@ def _led_by_moves(
             begin_s = axis.clock.now()
             measured_um = axis.move_to(z_um, cancel)
             picture = camera.next_picture(patience_s)
-            recovery.check(picture, begin_s)
+            recovery.check(picture, begin_s)  # one of a second pulse at the height before began earlier
             taken.append((measured_um, picture))
         _refuse_more(camera)
     return taken
@@ -170,13 +173,18 @@ def _led_by_stage(
     axis: FocusAxis, camera: TriggeredCamera, request: ScanRequest, heights_um: Sequence[float], recovery: Recovery
 ) -> list[tuple[float, Picture]]:
     patience_s = SLACK_S + (request.settle_ms + request.exposure_ms) / 1000.0 + abs(request.step_um) / axis.speed_um_s
-    pictures = []
-    begin_s = axis.clock.now()
+    stands_s = LEAST_STAND * (request.settle_ms + request.exposure_ms) / 1000.0
+    pictures: list[Picture] = []
+    earliest_s = axis.clock.now()
     with axis.scanning(request) as reached_um:
         _check_heights(axis, reached_um, heights_um)
         for _height in reached_um:
-            pictures.append(camera.next_picture(patience_s))
-            recovery.check(pictures[-1], begin_s)
+            picture = camera.next_picture(patience_s)
+            if pictures and picture.time_s < earliest_s:
+                raise _too_many(camera)
+            recovery.check(picture, earliest_s)
+            pictures.append(picture)
+            earliest_s = picture.time_s + stands_s
             recovery.refuse_if_ended()
         axis.wait_at((reached_um[0], reached_um[-1]), axis.tolerance_um)  # some go back when they are done
         _refuse_more(camera)
@@ -203,7 +211,11 @@ def _refuse_more(camera: TriggeredCamera) -> None:
         raise
     except CameraError:  # as it should be
         return
-    raise CameraError(
+    raise _too_many(camera)
+
+
+def _too_many(camera: TriggeredCamera) -> CameraError:
+    return CameraError(
         _("{camera} took more pictures than there are heights. Let the controller give one pulse per height.").format(
             camera=camera.name
         )

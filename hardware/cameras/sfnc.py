@@ -5,6 +5,7 @@ names of SFNC 1.x where older cameras still use them; pixel formats: Pixel Forma
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import cv2
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 
 from hardware.camera import CameraError, CameraRanges, CameraSettings, Roi
 from hardware.cameras.settings import Feature, GainUnit
+from hardware.clock import Clock
 from models.language import _
 
+CLOCKS_DIFFER = 1e-4
+"""The quartz of a camera and that of a computer may go apart by this share."""
+CLOCK_READINGS = 3
 DEPTHS = (8, 10, 12, 14, 16)
 _COLOURS = ("RGB8", "RGB8Packed", "BGR8", "BGR8Packed", "RGBa8", "BGRa8", "BGRA8Packed")
 _MOSAICS = {
@@ -44,6 +49,48 @@ class Features(Protocol):
         ...
 
     def unit(self, name: str) -> str: ...
+    def run(self, name: str) -> None:
+        """Execute a command."""
+        ...
+
+
+@dataclass(frozen=True)
+class CameraClock:
+    """The camera's own clock, read at ``camera_s`` of its own seconds and not before ``host_began_s``."""
+
+    camera_s: float
+    host_began_s: float
+
+    def host_s(self, stamp_s: float) -> float:
+        """A stamp of the camera on the clock of ``time.monotonic()``, never later than the moment it stands for."""
+        ahead_s = stamp_s - self.camera_s
+        return self.host_began_s + ahead_s - CLOCKS_DIFFER * abs(ahead_s)
+
+
+def read_clock(features: Features, clock: Clock) -> CameraClock | None:
+    """The camera's clock beside that of the computer, None where it cannot be read.
+
+    Between command and snapshot passes an unknown time, so the shortest of some readings is taken.
+    """
+    for latch, value in (("GevTimestampControlLatch", "GevTimestampValue"), ("TimestampLatch", "TimestampLatchValue")):
+        if not features.writable(latch):
+            continue
+        readings = []
+        for _reading in range(CLOCK_READINGS):
+            began_s = clock.now()
+            features.run(latch)
+            taken_s = clock.now() - began_s
+            readings.append((taken_s, began_s, int(features.get(value)) / ticks_per_s(features)))
+        _taken_s, began_s, camera_s = min(readings)
+        return CameraClock(camera_s, began_s)
+    return None
+
+
+def ticks_per_s(features: Features) -> float:
+    """Of the camera's clock: the old GigE cameras say it, all others count nanoseconds."""
+    if features.has("GevTimestampTickFrequency"):
+        return float(features.get("GevTimestampTickFrequency")) or 1e9
+    return 1e9
 
 
 def switch_automatics_off(features: Features) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -140,7 +141,42 @@ def test_a_camera_that_is_too_late_is_given_up_and_usable_later(open_camera, num
     assert second == (first + 1) % len(images)
 
 
-def test_a_triggered_series_comes_in_order(open_camera, numbered):
+@pytest.fixture
+def with_a_clock(monkeypatch):
+    """The emulator has no clock of its own and stamps no pictures: that of their arrival stands for it."""
+    from hardware.cameras import sfnc
+    from hardware.cameras.basler import BaslerCamera
+
+    receive = BaslerCamera._receive
+
+    def stamped(camera, timeout_s):
+        received = receive(camera, timeout_s)
+        return received and replace(received, stamp_s=time.monotonic())
+
+    monkeypatch.setattr(BaslerCamera, "_receive", stamped)
+    monkeypatch.setattr(sfnc, "read_clock", lambda *_about: sfnc.CameraClock(time.monotonic(), time.monotonic()))
+
+
+def test_without_a_clock_of_its_own_a_camera_takes_no_series(open_camera):
+    camera = open_camera()
+    with pytest.raises(CameraError, match="belong to its pulse"):
+        camera.arm(3)
+    camera.snap()
+
+
+def test_a_picture_lost_in_a_series_is_noticed(open_camera, with_a_clock):
+    camera = open_camera(trigger_line="Software")
+    camera.arm(3)
+    for _pulse in range(3):
+        camera._camera.ExecuteSoftwareTrigger()
+        time.sleep(0.05)
+    camera.next_picture(2.0)
+    camera._camera.RetrieveResult(1000).Release()
+    with pytest.raises(CameraError, match="lost a picture"):
+        camera.next_picture(2.0)
+
+
+def test_a_triggered_series_comes_in_order(open_camera, numbered, with_a_clock):
     """The software trigger stands for the wire: the emulator has none."""
     features, images = numbered
     camera = open_camera(settings=DEEP, features=features, trigger_line="Software")
@@ -166,7 +202,7 @@ def test_a_triggered_series_comes_in_order(open_camera, numbered):
     np.testing.assert_array_equal(camera.snap().image, images[0])  # the emulator begins again
 
 
-def test_a_series_without_pulses_ends_with_a_question_about_the_line(open_camera):
+def test_a_series_without_pulses_ends_with_a_question_about_the_line(open_camera, with_a_clock):
     camera = open_camera(trigger_line="Line2")
     camera.arm(3)
     with pytest.raises(CameraError, match="trigger line"):

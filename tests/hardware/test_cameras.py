@@ -185,3 +185,62 @@ def test_the_profile_decides_what_gain_means_where_the_camera_leaves_it_open():
     camera.values["Gain"] = 6.0
     assert sfnc.settings_of(camera, None).gain == 6.0
     assert sfnc.settings_of(camera, "dB").gain == pytest.approx(10 ** (6 / 20))
+
+
+class Stopwatch:
+    """A clock of the computer in virtual time."""
+
+    def __init__(self):
+        self.seconds = 100.0
+
+    def now(self):
+        return self.seconds
+
+
+class Ticking:
+    """A camera whose clock counts ``frequency`` ticks per second, ``share`` too fast, and which answers late."""
+
+    def __init__(self, clock, latch, value, frequency, share=0.0, answers_s=(0.03, 0.002, 0.05)):
+        self.clock, self.latch, self.value, self.frequency, self.share = clock, latch, value, frequency, share
+        self.answers_s = list(answers_s)
+
+    def ticks(self):
+        return round((self.clock.seconds + 5000.0) * (1 + self.share) * self.frequency)
+
+    def writable(self, name):
+        return name == self.latch
+
+    def has(self, name):
+        return name == "GevTimestampTickFrequency" and self.latch.startswith("Gev")
+
+    def get(self, name):
+        return self.frequency if name == "GevTimestampTickFrequency" else {self.value: self.latched}[name]
+
+    def run(self, _name):
+        wait_s = self.answers_s.pop(0) / 2
+        self.clock.seconds += wait_s
+        self.latched = self.ticks()
+        self.clock.seconds += wait_s
+
+
+@pytest.mark.parametrize(
+    ("latch", "value", "frequency"),
+    [
+        ("TimestampLatch", "TimestampLatchValue", 10**9),
+        ("GevTimestampControlLatch", "GevTimestampValue", 125_000_000),
+    ],
+)
+@pytest.mark.parametrize("share", [0.0, 5e-5, -5e-5])
+def test_a_stamp_of_the_camera_is_never_taken_for_later_than_it_was(latch, value, frequency, share):
+    clock = Stopwatch()
+    camera = Ticking(clock, latch, value, frequency, share)
+    own = sfnc.read_clock(camera, clock)
+    for after_s in (0.0, 0.5, 20.0):
+        clock.seconds += after_s
+        said_s = own.host_s(camera.ticks() / sfnc.ticks_per_s(camera))
+        assert clock.seconds - 0.1 < said_s <= clock.seconds
+
+
+def test_a_camera_without_a_clock_is_known_by_it():
+    clock = Stopwatch()
+    assert sfnc.read_clock(Ticking(clock, "", "", 1), clock) is None

@@ -159,6 +159,39 @@ def test_after_an_alarm_a_person_is_asked_and_the_program_goes_on(tmp_path, monk
         assert [interruption.frame_index for interruption in asked] == [3]
 
 
+def test_a_lost_pulse_and_a_double_one_do_not_make_up_for_each_other(tmp_path):
+    """As many pictures as heights, each of the later ones taken a height too low."""
+    with openuc2_rig() as (axis, camera, _emulator):
+        pulse, pulses = camera.pulse, []
+
+        def at_each_height():
+            pulses.append(1)
+            for _again in range({3: 0, 6: 2}.get(len(pulses), 1)):
+                pulse()
+
+        camera.pulse = at_each_height
+        told = []
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, told=told.append))
+        assert check_file(path, PLAN).metadata["course"]["timing"] == "stage, from frame 0 on program"
+        assert "more pictures than" in told[0]
+
+
+def test_a_second_pulse_is_not_taken_for_that_of_the_next_move(tmp_path):
+    with pi_rig() as (axis, camera, _emulator):
+        pulse, pulses = camera.pulse, []
+
+        def at_each_height():
+            pulses.append(1)
+            for _again in range({4: 2, 6: 0}.get(len(pulses), 1)):
+                pulse()
+
+        camera.pulse = at_each_height
+        told = []
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, told=told.append))
+        assert check_file(path, PLAN).metadata["course"]["timing"] == "moves, from frame 0 on program"
+        assert "before the stage had settled" in told[0]
+
+
 def test_long_stacks_come_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr("hardware.timed_stack.MOST_IN_A_BLOCK", 4)
     with asi_rig() as (axis, camera, emulator):
