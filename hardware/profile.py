@@ -1,10 +1,8 @@
 """A microscope described in one TOML file, and how to open it."""
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
@@ -30,6 +28,7 @@ from models.focal_stack import Optics
 from models.language import N_, _
 from models.optics import FocusRenderer, Illumination
 from models.surfaces import Surface, surface
+from models.toml_files import read_toml, shipped_names
 from models.validation import first_problem, merged
 
 PROFILE_FOLDER = "profiles"
@@ -127,7 +126,8 @@ else:  # each driver has settings of its own, checked by its own class
         Discriminator(
             _driver_of,
             custom_error_type="unknown_driver",
-            custom_error_message="driver must be one of: simulated, micromanager, " + ", ".join(DRIVERS),
+            custom_error_message="driver must be one of: {drivers}",
+            custom_error_context={"drivers": ", ".join(("simulated", "micromanager", *DRIVERS))},
         ),
     ]
 
@@ -150,7 +150,8 @@ else:
         Discriminator(
             _driver_of,
             custom_error_type="unknown_driver",
-            custom_error_message="driver must be one of: simulated, " + ", ".join(SECTIONS),
+            custom_error_message="driver must be one of: {drivers}",
+            custom_error_context={"drivers": ", ".join(("simulated", *SECTIONS))},
         ),
     ]
 
@@ -185,13 +186,13 @@ class Profile(_Section):
     @model_validator(mode="after")
     def _objective_is_there(self) -> Self:
         if self.objective not in [objective.name for objective in self.objectives]:
-            raise ValueError(f"objective '{self.objective}' is not among the objectives")
+            raise ValueError(_("objective '{name}' is not among the objectives").format(name=self.objective))
         return self
 
     @model_validator(mode="after")
     def _simulated_camera_has_a_sample(self) -> Self:
         if self.camera.driver == "simulated" and self.sample is None:
-            raise ValueError("a simulated camera needs a section [sample] to look at")
+            raise ValueError(_("a simulated camera needs a section [sample] to look at"))
         return self
 
     @property
@@ -263,8 +264,7 @@ class Microscope:
 
 def profile_names() -> list[str]:
     """Names of the profiles that come with the program."""
-    folder = files("resources") / PROFILE_FOLDER
-    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    return shipped_names(PROFILE_FOLDER)
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
@@ -285,25 +285,10 @@ def save_profile(profile: Profile, path: Path) -> None:
 def _read_profile(name: str, inner: tuple[str, ...] = ()) -> dict[str, Any]:
     if name in inner:
         raise InputError(_("The profile {path} is based on itself.").format(path=name))
-    if name in profile_names():
-        text = (files("resources") / PROFILE_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(name).suffix == ".toml":
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(_("There is no file {path}.").format(path=name)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(_("The profile {path} cannot be read: {error}").format(path=name, error=error)) from error
-    else:
-        raise InputError(
-            _("There is no profile called '{name}'. Profiles: {names}; or give the path of a .toml file.").format(
-                name=name, names=", ".join(profile_names())
-            )
-        )
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(_("The profile {path} is not valid TOML: {error}").format(path=name, error=error)) from error
+    unknown = _("There is no profile called '{name}'. Profiles: {names}; or give the path of a .toml file.").format(
+        name=name, names=", ".join(profile_names())
+    )
+    data = read_toml(name, PROFILE_FOLDER, unknown=unknown)
     base = _read_profile(str(data.pop("based_on")), (*inner, name)) if "based_on" in data else {}
     return {**_changed(base, data), "name": Path(name).stem}
 

@@ -2,9 +2,11 @@
 
 import errno
 import select
+import stat
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import serial
 
@@ -75,16 +77,25 @@ def _why_not(error: Exception, port_name: str, stage: str) -> StageError:
             )
         )
     if number == errno.EACCES:
-        return StageError(
-            _("{stage}: you may not use the port {port}. Ask for membership in the group 'dialout'.").format(
-                stage=stage, port=port_name
-            )
-        )
+        refused = _("{stage}: you may not use the port {port}.").format(stage=stage, port=port_name)
+        if (group := _group_of(port_name)) is None:
+            return StageError(f"{refused} {_('Ask who looks after this computer for permission.')}")
+        ask = _("Ask for membership in the group '{group}'.").format(group=group)
+        return StageError(f"{refused} {ask}")
     return StageDisconnected(
         _("{stage}: the port {port} cannot be opened. Check cable and power. ({error})").format(
             stage=stage, port=port_name, error=error
         )
     )
+
+
+def _group_of(port_name: str) -> str | None:
+    """The group whose members may use the port, which every system names as it likes; None where none may."""
+    with suppress(OSError, KeyError, NotImplementedError):
+        path = Path(port_name)
+        if path.stat().st_mode & stat.S_IRGRP and path.stat().st_mode & stat.S_IWGRP:
+            return path.group()
+    return None
 
 
 def _keep_dtr(port_name: str) -> None:

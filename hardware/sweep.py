@@ -49,7 +49,7 @@ class SweepPlan(BaseModel):
     @model_validator(mode="after")
     def _has_a_range(self) -> Self:
         if self.step_um < 1e-4:
-            raise ValueError("top and bottom of a stack must differ, by at least 0.0001 µm per frame")
+            raise ValueError(_("top and bottom of a stack must differ, by at least 0.0001 µm per frame"))
         return self
 
     @classmethod
@@ -99,7 +99,7 @@ class SweepPlan(BaseModel):
             return cls.by_step(top_um, bottom_um, step_um, descending)
         if frame_count is not None and step_um is None:
             return cls.by_count(top_um, bottom_um, frame_count, descending)
-        raise ValueError("give either step_um or frame_count")
+        raise ValueError(_("give either step_um or frame_count"))
 
     @property
     def z_um(self) -> NDArray[np.float64]:

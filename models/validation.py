@@ -24,6 +24,7 @@ _REASONS = {
     "literal_error": N_("it must be {expected}"),
     "missing": N_("it is missing"),
     "extra_forbidden": N_("there is no such setting"),
+    "unknown_driver": N_("driver must be one of: {drivers}"),
     "even_window": N_("it must be an odd number, so that the window has a middle pixel"),
 }
 """By pydantic's name of the error, and our own; anything else is told in pydantic's words."""

@@ -42,7 +42,7 @@ class MicroManagerStageProfile(BaseModel):
     @model_validator(mode="after")
     def _limits_leave_room(self) -> Self:
         if not self.low_um < self.high_um:
-            raise ValueError("high_um must be more than low_um")
+            raise ValueError(_("high_um must be more than low_um"))
         return self
 
 

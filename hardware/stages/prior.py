@@ -4,7 +4,9 @@ Source: the makers' command sets as used by the device adapters of Micro-Manager
 and Squid; error codes from the ProScan III manual. Commands end with a carriage return, words are parted by a comma
 or a space. In standard mode (``COMP 0``) a move is answered ``R`` at once; ``$`` tells what moves, Z is the bit of
 value 4. The motor counts steps of ``RES,Z`` micrometres, which may be negative; nobody but the profile knows how far
-it may go. The piezo counts micrometres, measures where it is and tells its range.
+it may go. The piezo counts micrometres, measures where it is and tells its range. The controller would take out the
+backlash of the focus by itself (``BLZH``, beyond the target); that is switched off, :class:`hardware.motion.FocusAxis`
+does it.
 """
 
 import re
@@ -50,6 +52,7 @@ NO_FOCUS, _OUT_OF_RANGE = 7, {8, 10}
 _REFUSAL = re.compile(r"E\s*,?\s*(\d{1,3})")
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,6})?")
 _SWITCHES = re.compile(r"[0-9A-Fa-f]{1,2}")
+_BACKLASH = re.compile(r"([01])(?:[ ,]+\d{1,9})?")
 _WORD = re.compile(r"[A-Za-z]{3}")
 _NO_FOCUS = re.compile(r"(?:FOCUS)?\s*=\s*NONE")
 """The line begins like the question, so its first word may be taken for an echo."""
@@ -69,6 +72,11 @@ def refusal(line: str) -> int | None:
 
 def _is_number(line: str) -> bool:
     return number(line) is not None or refusal(line) is not None
+
+
+def _is_backlash(line: str) -> bool:
+    """Whether it is on, and its length where the controller tells that as well."""
+    return _BACKLASH.fullmatch(line.strip()) is not None
 
 
 def _is_accepted(line: str) -> bool:
@@ -92,7 +100,7 @@ class PriorSettings(SerialStageSettings):
     def _limits_are_given(cls, section: Any) -> Any:
         if isinstance(section, Mapping) and not {"low_um", "high_um"} <= section.keys():
             raise ValueError(
-                "low_um and high_um must be given: a Prior controller does not know how far its focus drive may go"
+                _("low_um and high_um must be given: a Prior controller does not know how far its focus drive may go")
             )
         return section
 
@@ -199,8 +207,22 @@ class PriorStage(SerialStage):
         """What the controller forgets when it is switched off."""
         self._command("COMP 0", may_be_unknown=self._range_um is not None)
         if self._range_um is None:
+            self._switch_off_backlash()
             self._speed_um_s = min(self._speed_um_s, self._top_speed_um_s)
             self._set_speed(self._speed_um_s)
+
+    def _switch_off_backlash(self) -> None:
+        """Of moves from the computer (H for host); those by joystick (``BLZJ``) are nobody's business here."""
+        told = self._line.ask("BLZH", lambda line: _is_backlash(line) or refusal(line) is not None, repeat=True)
+        if (match := _BACKLASH.fullmatch(told.strip())) is not None and match[1] == "1":
+            self._command("BLZH,0")
+            told = self._line.ask("BLZH", _is_backlash, repeat=True)
+            if told.strip().startswith("1"):  # 0 answers ignored settings as well
+                raise StageError(
+                    _("{stage} does not switch off its own backlash correction (BLZH). Switch it off by hand.").format(
+                        stage=self.name
+                    )
+                )
 
     def _read_position(self) -> float:
         told = self._line.ask("PZ", _is_number, repeat=True)

@@ -92,7 +92,7 @@ class ZaberSettings(SerialStageSettings):
     @model_validator(mode="after")
     def _step_has_a_size(self) -> Self:
         if (self.um_per_step is None) == (self.um_per_full_step is None):
-            raise ValueError("give either um_per_full_step or um_per_step")
+            raise ValueError(_("give either um_per_full_step or um_per_step"))
         return self
 
 

@@ -1,8 +1,6 @@
 """A training recipe: everything that decides what a training run does, in one TOML file."""
 
 import math
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.errors import InputError
 from models.language import _
 from models.networks.registry import find_network
+from models.toml_files import read_toml, shipped_names
 from models.validation import first_problem, merged
 
 RECIPE_FOLDER = "training"
@@ -199,32 +198,16 @@ class Recipe(_Section):
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the program."""
-    folder = files("resources") / RECIPE_FOLDER
-    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    return shipped_names(RECIPE_FOLDER)
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """The recipe of this name, or in this file. Raises InputError that names the file and the field."""
     name = str(name_or_path)
-    if name in recipe_names():
-        text = (files("resources") / RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(name).suffix == ".toml":
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(_("There is no file {path}.").format(path=name)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(_("The recipe {path} cannot be read: {error}").format(path=name, error=error)) from error
-    else:
-        raise InputError(
-            _("There is no recipe called '{name}'. Recipes: {names}; or give the path of a .toml file.").format(
-                name=name, names=", ".join(recipe_names())
-            )
-        )
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(_("The recipe {path} is not valid TOML: {error}").format(path=name, error=error)) from error
+    unknown = _("There is no recipe called '{name}'. Recipes: {names}; or give the path of a .toml file.").format(
+        name=name, names=", ".join(recipe_names())
+    )
+    data = read_toml(name, RECIPE_FOLDER, unknown=unknown)
     return _validated({**data, "name": Path(name).stem}, name)
 
 
