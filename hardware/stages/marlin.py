@@ -7,6 +7,7 @@ shapes this driver:
   a build with M114_REALTIME tells (``M114 R``) where the steppers are, others only by ``M400`` when they are there.
 - ``M410`` halts without a ramp: the position counts as lost. Homing goes on after it, only ``M112`` ends that.
 - Soft end stops (``M211``) clip a target without a word, so they narrow the travel here.
+- After two minutes of rest it lets go of its motors and the focus may sink: ``M84 S0`` forbids that until a reset.
 """
 
 import re
@@ -18,14 +19,15 @@ from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
 QUICK_STOP, KILL = b"\nM410\n", b"\nM112\n"
-BOOT_S, SETTINGS_S = 3.0, 2.5
+BOOT_S, SETTINGS_S = 3.0, 5.0
+"""Until it greets; and from there, as it lists its settings, looks for its card and listens at last."""
 HOMING_LIMIT_S = 180.0
 SHIFT_UM = 6.0
 """``Z:`` is rounded to 10 um; where it is farther from the counted steps than this, the zero was shifted."""
 
 _DONE = re.compile(r"ok(?: .*)?")
 _FIRMWARE = re.compile(r"FIRMWARE_NAME:(Marlin.*?) *(?:\(.*?\) *)?(?:SOURCE_CODE_URL|FIRMWARE_URL|PROTOCOL_VERSION):.*")
-_MACHINE = re.compile(r".* MACHINE_TYPE:(.*?) EXTRUDER_COUNT:.*")
+_MACHINE = re.compile(r".* MACHINE_TYPE:(.*?) (?:KINEMATICS|EXTRUDER_COUNT):.*")
 _PAIRS = r"(?:[A-Z]: ?-?\d{1,9}(?:\.\d{1,4})? ?){1,10}"
 _POSITION = re.compile(rf"({_PAIRS}) ?Count ({_PAIRS})")
 _PAIR = re.compile(r"([A-Z]): ?(-?\d{1,9}(?:\.\d{1,4})?)")
@@ -42,7 +44,7 @@ _UNKNOWN = re.compile(r"echo:Unknown command:.*")
 
 def _is_push(line: str) -> bool:
     return (
-        line.startswith(("Error:", "T:", " T:", "wait"))
+        line.startswith(("Error:", "T:", " T:", "wait", "//"))
         or _BUSY.fullmatch(line) is not None
         or _GREETING.fullmatch(line) is not None
     )
@@ -83,7 +85,7 @@ def parse_position(line: str, axis: str) -> tuple[float, int] | None:
 
 def parse_soft_limits(lines: list[str], axis: str) -> tuple[float, float] | None:
     """Soft end stops in mm from the answer to M211; None where they are off or not told."""
-    if not any(re.search(r"\bON\b|M211 S1", line) for line in lines):
+    if not any(re.search(r"\bON\b|M211 S1", line, re.IGNORECASE) for line in lines):
         return None
     low = high = None
     for line in lines:
@@ -98,8 +100,9 @@ def identify(line: SerialLine) -> str | None:
     """Version and machine from ``M115``, after the boot of a board that resets when its port is opened."""
     words = _firmware(line)
     if words is None and line.listen(BOOT_S, until=lambda heard: _GREETING.fullmatch(heard) is not None):
-        line.listen(SETTINGS_S, until=_is_done)  # it lists its settings before it listens
-        words = _firmware(line)
+        end_s = time.monotonic() + SETTINGS_S
+        while words is None and time.monotonic() < end_s:
+            words = _firmware(line)
     return words
 
 
@@ -164,6 +167,7 @@ class MarlinStage(SerialStage):
         self._command("M400", 2 * (high_um - low_um) / self._speed_um_s + 2.0)  # a move may be under way
         self._command("G21", known=False)
         self._command("G90")
+        self._command("M84 S0", known=False)
         self._read_settings()
         limits_mm = parse_soft_limits(self._command("M211", known=False), self._axis)
         self._soft_limits_um = None if limits_mm is None else (limits_mm[0] * 1000.0, limits_mm[1] * 1000.0)

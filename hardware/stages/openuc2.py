@@ -8,6 +8,8 @@ github.com/openUC2/UC2-REST. A command is one line with a number (``qid``); its 
 - Neither homing nor a scan ends by stopping the motor: they would move it again later. STOP restarts the controller
   then, which costs the position.
 - A scan from step 0 begins where the stage stands: here every scan does. Without light it triggers nothing.
+- A limit switch that is hit outside homing puts the counter at a number that is no position.
+- Some builds send a zero byte after each frame; lines of the system's log may come in the middle of one.
 """
 
 import json
@@ -19,7 +21,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from hardware.line import LineFormat, SerialLine
-from hardware.stage import ScanLeader, ScanRequest, StageError, StageNoReply, StageStopped
+from hardware.stage import (
+    ScanLeader,
+    ScanRequest,
+    StageAlarm,
+    StageError,
+    StageLimitError,
+    StageNoReply,
+    StageStopped,
+)
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
@@ -34,8 +44,11 @@ SCAN_GRACE_S = 5.0
 TRIGGER_US = 100
 STEPPER_IDS = {"A": 0, "X": 1, "Y": 2, "Z": 3}
 RESTART = {"task": "/state_act", "restart": 1}
+NO_POSITION = 999_999
+"""What the counter shows after a limit switch was hit."""
 
 _BOOT = re.compile(r"ets [A-Z][a-z]{2} .*|rst:0x.*|ESP-ROM:.*")
+_LOG = re.compile(r"\[ *\d+\]\[[VDIWE]\].*|[VDIWE] \(\d+\) .*")
 _IDENTIFY = '{"task":"/state_get","qid":1}'
 
 Frame = dict[str, Any]
@@ -54,7 +67,7 @@ class Frames:
         elif line == "--":
             text, self._text = self._text, None
             return None if text is None else _parse(text)
-        elif self._text is not None:
+        elif self._text is not None and _LOG.fullmatch(line) is None:
             self._text += line
             if len(self._text) > MAX_FRAME_CHARS:
                 self._text = None
@@ -90,6 +103,7 @@ def _is_text(line: str) -> bool:
 
 FORMAT = LineFormat(
     command_end=b"\n",
+    reply_ends=b"\r\n\x00",
     is_push=_is_text,  # which of the frames answer is decided by their numbers
     sync=(_IDENTIFY, lambda line: '"identifier_name"' in line),
     keep_dtr=True,
@@ -157,8 +171,17 @@ class OpenUc2Stage(SerialStage):
         self._moved_s = 0.0
         self._goal: int | None = None
         self._homing = self._homed = False
+        self._travel_um: tuple[float, float] | None = None
         self._scan_limit_s: float | None = None
         super().__init__(settings, line)
+
+    @property
+    def limits_um(self) -> tuple[float, float]:
+        """The profile's, within the controller's own where they are switched on."""
+        low_um, high_um = super().limits_um
+        if self._travel_um is not None:
+            low_um, high_um = max(low_um, self._travel_um[0]), min(high_um, self._travel_um[1])
+        return low_um, high_um
 
     def _connect(self) -> None:
         self._frames = Frames()
@@ -173,7 +196,14 @@ class OpenUc2Stage(SerialStage):
         if self._target_um is not None:  # its memory holds where the latest move began
             self._lose_reference(_("{stage} was disconnected in motion.").format(stage=self.name))
         self._end_scan()
+        self._alarm = None
         self._state()
+        if not self.limits_um[0] < self.limits_um[1]:
+            raise StageLimitError(
+                _("{stage}: the limits of the profile leave no room within those of the controller.").format(
+                    stage=self.name
+                )
+            )
 
     # -- frames
 
@@ -211,26 +241,42 @@ class OpenUc2Stage(SerialStage):
         if "focusscan" in frame:
             self._end_scan()
         home = frame.get("home")
-        steppers = home.get("steppers") if isinstance(home, dict) else None
-        if isinstance(steppers, dict) and steppers.get("axis") == self._stepper and steppers.get("isDone"):
-            self._homed = True
+        told = home.get("steppers") if isinstance(home, dict) else None
+        for item in told if isinstance(told, list) else [told]:
+            if isinstance(item, dict) and item.get("axis") == self._stepper and item.get("isDone"):
+                self._homed = True
 
     def _state(self) -> tuple[int, bool]:
-        """(position in steps, running)."""
-        item = stepper(self._ask({"task": "/motor_get"}, "motor", repeat=True), self._stepper)
-        position, running = (None, None) if item is None else (_whole(item.get("position")), item.get("isRunning"))
-        if position is None or _whole(running) is None:
+        """(position in steps, running). Takes note of limits and of a limit switch that was hit."""
+        item = stepper(self._ask({"task": "/motor_get"}, "motor", repeat=True), self._stepper) or {}
+        position, running = _whole(item.get("position")), _whole(item.get("isRunning"))
+        if position is None or running is None:
             raise StageNoReply(
                 _("{stage} does not tell where motor {axis} is and whether it runs. Update its firmware.").format(
                     stage=self.name, axis=self._settings.axis
                 )
             )
+        low, high = _whole(item.get("min")), _whole(item.get("max"))
+        self._travel_um = None
+        if item.get("isen") and low is not None and high is not None and low < high:
+            self._travel_um = low * self._um_per_step, high * self._um_per_step
+        if item.get("hardLimitTriggered") or position == NO_POSITION:
+            self._hit_switch()
         return position, bool(running)
+
+    def _hit_switch(self) -> None:
+        self._alarm = _(
+            "{stage} hit a limit switch and lost its position. Make sure that the way is free, then home it."
+        ).format(stage=self.name)
+        self._lose_reference(_("{stage} lost its position.").format(stage=self.name))
 
     # -- motion
 
     def _read_position(self) -> float:
-        return self._state()[0] * self._um_per_step
+        position = self._state()[0]
+        if position == NO_POSITION:
+            raise StageAlarm(self._alarm or "")
+        return position * self._um_per_step
 
     def _read_moving(self) -> bool:
         position, running = self._state()
@@ -282,6 +328,13 @@ class OpenUc2Stage(SerialStage):
                     stage=self.name
                 )
             )
+
+    def _unlock(self) -> None:
+        if self._alarm is not None:  # what it shows is no position, and nobody's word makes it one
+            self._alarm = None
+            self._state()
+            if self._alarm is not None:
+                raise StageAlarm(self._alarm)
 
     # -- focus scans timed by the controller, see hardware.stage.HardwareScan
 

@@ -3,7 +3,7 @@
 Source: the firmware's own list of commands (``help``) and its C++ source, versions 0.5 and 1.0. It counts steps,
 moves only by distances and knows neither limits nor a reference. Firmware 1 moves in the background and can be
 stopped; older firmware listens to nothing until a move has ended, so that a move goes in short pieces there and STOP
-is that no further piece follows.
+is that no further piece follows. A limit switch ends a piece there without a word, the lower one also makes zero.
 """
 
 import re
@@ -74,6 +74,7 @@ class SangaboardStage(SerialStage):
         self._step_delay_us = 0
         self._listens_in_motion = False
         self._goal: int | None = None  # of a move in pieces
+        self._expected: int | None = None  # where the latest piece must have ended
         super().__init__(settings, line)
 
     def _connect(self) -> None:
@@ -122,7 +123,7 @@ class SangaboardStage(SerialStage):
     def _move_to(self, position_um: float) -> None:
         goal = round(position_um / self._um_per_step)
         if not self._listens_in_motion:
-            self._goal = goal
+            self._goal, self._expected = goal, None
             try:
                 self._next_piece()
             except StageError:  # who is told so does not expect it to go on
@@ -133,14 +134,25 @@ class SangaboardStage(SerialStage):
 
     def _next_piece(self) -> bool:
         """False where the goal is reached."""
-        goal = self._goal
-        way = 0 if goal is None else goal - self._steps()
-        if way == 0:
+        goal, here = self._goal, self._steps()
+        if self._expected is not None and here != self._expected:
+            self._hit_switch()
+            return False
+        if goal is None or goal == here:
             self._goal = None
             return False
         longest = max(1, int(PIECE_S * 1e6 / self._step_delay_us))
-        self._line.ask(f"mr{self._axis} {max(-longest, min(way, longest))}", _is_done)
+        piece = max(-longest, min(goal - here, longest))
+        self._expected = here + piece
+        self._line.ask(f"mr{self._axis} {piece}", _is_done)
         return True
+
+    def _hit_switch(self) -> None:
+        self._goal = None
+        self._alarm = _(
+            "{stage} hit a limit switch. Make sure that the way is free, then confirm its position."
+        ).format(stage=self.name)
+        self._lose_reference(_("{stage} lost its position.").format(stage=self.name))
 
     def _set_speed(self, speed_um_s: float) -> None:
         step_delay_us = round(self._um_per_step * 1e6 / speed_um_s)
@@ -163,11 +175,7 @@ class SangaboardStage(SerialStage):
             self._goal = None
             self._lose_reference(_("{stage} was reset.").format(stage=self.name))
         elif _END_STOP.fullmatch(line):
-            self._goal = None
-            self._alarm = _(
-                "{stage} hit a limit switch. Make sure that the way is free, then confirm its position."
-            ).format(stage=self.name)
-            self._lose_reference(_("{stage} lost its position.").format(stage=self.name))
+            self._hit_switch()
 
 
 DRIVER = StageDriver("sangaboard", "Sangaboard (OpenFlexure)", FORMAT, SangaboardStage, identify, (115200,))

@@ -22,13 +22,13 @@ from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
 
 
 class TestMarlin(StageBehaviour):
-    """A build that tells where the steppers are."""
+    """A build that tells where the steppers are, and talks by itself."""
 
     driver = DRIVER
     stop_bytes = b"\nM410\n"
 
     def emulator(self):
-        return MarlinEmulator()
+        return MarlinEmulator(chatty=True)
 
     def trip(self, emulator):
         emulator.kill()
@@ -91,6 +91,32 @@ class TestFirmware:
             stage.start_move_to(200.0)
             assert stage.is_moving() is False
             assert emulator.motor.position_um == pytest.approx(200.0, abs=0.3)
+
+    @pytest.mark.parametrize("old_words", [False, True])
+    def test_its_own_words_about_itself(self, old_words):
+        with MarlinEmulator(old_words=old_words, machine="Focus 3000") as emulator:
+            stage = connect(emulator)
+            assert stage.identity == "Marlin 2.1.2.1, Focus 3000"
+            stage.close()
+
+    def test_a_board_that_boots_slowly_is_waited_for(self, monkeypatch):
+        monkeypatch.setattr("hardware.stages.marlin.BOOT_S", 1.5)
+        with MarlinEmulator(boot_s=1.2) as emulator:
+            threading.Timer(0.7, emulator.reset).start()  # as a board does whose port is opened
+            emulator.mute = True
+            threading.Timer(0.69, setattr, (emulator, "mute", False)).start()
+            stage = connect(emulator)
+            assert stage.identity.startswith("Marlin")
+            stage.close()
+
+    def test_the_focus_does_not_sink_when_it_has_rested_for_long(self):
+        with MarlinEmulator(idle_s=0.15) as emulator:
+            stage = connect(emulator)
+            stage.start_move_to(50.0)
+            rest(stage)
+            time.sleep(0.4)
+            assert emulator.motor.position_um == pytest.approx(50.0, abs=0.3)
+            stage.close()
 
     def test_the_position_is_finer_than_it_is_printed(self):
         with MarlinEmulator() as emulator, contextlib.closing(connect(emulator)) as stage:
@@ -228,6 +254,18 @@ class TestParsers:
         assert (
             parse_soft_limits(["echo:Soft endstops: OFF  Min: X0.00 Y0.00 Z0.00   Max: X9.00 Y9.00 Z9.00"], "Z") is None
         )
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ["echo:Soft endstops: On   Min: X0.00 Y0.00 Z-1.00   Max: X9.00 Y9.00 Z2.50"],
+            ["echo:Soft endstops: ON  Min:  X0.00 Y0.00 Z-1.00   Max:  X9.00 Y9.00 Z2.50"],
+            ["  M211 S1 ; ON", "  Min:  X0.00 Y0.00 Z-1.00   Max:  X9.00 Y9.00 Z2.50"],
+            ["echo:; Soft endstops:", "echo:  M211 S1 ; ON", "echo:  Min: X0.00 Y0.00 Z-1.00   Max: X9.00 Y9.00 Z2.50"],
+        ],
+    )
+    def test_soft_limits_in_the_words_of_all_versions(self, lines):
+        assert parse_soft_limits(lines, "Z") == (-1.0, 2.5)
 
 
 class TestNoise:

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.simulator.controllers.openuc2 import OpenUc2Emulator
-from hardware.stage import ScanRequest, StageError, StageLimitError, StageStopped, StageUnreferenced
+from hardware.stage import (
+    ScanRequest,
+    StageAlarm,
+    StageError,
+    StageLimitError,
+    StageStopped,
+    StageUnreferenced,
+)
 from hardware.stages.openuc2 import DRIVER, Frames, OpenUc2Settings, stepper
 from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
 
@@ -38,8 +45,10 @@ class OpenUc2Behaviour(StageBehaviour):
 
 
 class TestOpenUc2(OpenUc2Behaviour):
+    """A build of 2025: a zero byte after each frame, and the system's log in between."""
+
     def emulator(self):
-        return OpenUc2Emulator()
+        return OpenUc2Emulator(zero_bytes=True, chatty=True)
 
 
 class TestOpenUc2Pretty(OpenUc2Behaviour):
@@ -64,6 +73,39 @@ class TestPeculiarities:
                 frame = {"motor": {"steppers": [{"stepperid": 3, "position": 7777, "isRunning": 0}]}, "qid": qid + 1000}
                 emulator.noise(b"++\r\n" + json.dumps(frame).encode() + b"\r\n--\r\n")
             assert stage.position_um() == pytest.approx(20.0)
+
+    @pytest.mark.parametrize("zero_bytes", [False, True])
+    def test_zero_bytes_between_frames_lose_none(self, zero_bytes):
+        with OpenUc2Emulator(zero_bytes=zero_bytes) as emulator, contextlib.closing(connect(emulator)) as stage:
+            asked = len(emulator.commands)
+            for _repetition in range(20):
+                stage.position_um()
+            assert len(emulator.commands) == asked + 20, "no question was asked twice"
+
+    def test_the_limits_of_the_controller_count_as_well(self):
+        with OpenUc2Emulator(soft_limits=(0, 1500)) as emulator, contextlib.closing(connect(emulator)) as stage:
+            assert stage.limits_um == pytest.approx((0.0, 150.0))
+            with pytest.raises(StageLimitError):
+                stage.start_move_to(-1.0)
+        with OpenUc2Emulator(soft_limits=(9000, 9500)) as emulator, pytest.raises(StageLimitError, match="no room"):
+            connect(emulator)
+
+    def test_a_limit_switch_costs_the_position_until_it_is_homed(self):
+        """The counter then shows a number that is none, and a move from there would never end."""
+        with OpenUc2Emulator() as emulator:
+            stage = connect(emulator, home_direction=-1, home_speed_um_s=5000.0, speed_um_s=200.0)
+            stage.start_move_by(-300.0)
+            emulator.hit_switch()
+            with pytest.raises(StageAlarm, match="limit switch"):
+                rest(stage)
+            for call in (stage.position_um, lambda: stage.start_move_to(0.0), stage.confirm_position):
+                with pytest.raises(StageAlarm, match="home it"):
+                    call()
+            stage.home()
+            assert not stage.faults()
+            stage.start_move_to(10.0)
+            assert rest(stage) == pytest.approx(10.0, abs=0.2)
+            stage.close()
 
     @pytest.mark.parametrize("changes", [{"um_per_step": None}, {"axis": "Q"}])
     def test_what_the_profile_must_say(self, changes):

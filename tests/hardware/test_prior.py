@@ -165,6 +165,34 @@ class TestMotor:
             stage.confirm_position()
             assert not emulator.compatible
 
+    def test_the_controllers_own_backlash_correction_never_overshoots(self):
+        emulator = PriorEmulator()
+        assert emulator.corrects_backlash
+        with connected(emulator) as stage:
+            for _repetition in range(2):
+                stage.start_move_to(-100.0)
+                rest(stage)
+                assert emulator.lowest_um == pytest.approx(-100.0, abs=0.2)
+                assert not emulator.corrects_backlash
+                assert emulator.backlash_steps == 200, "its length stays as it was"
+                emulator.reset()
+                emulator.lowest_um = -100.0
+                emulator.zero_um = 0.0
+                stage.confirm_position()
+
+    def test_a_controller_without_one_or_with_it_off_is_left_alone(self):
+        for backlash_steps in (None, 200):
+            emulator = PriorEmulator(backlash_steps=backlash_steps)
+            emulator.corrects_backlash = False
+            with connected(emulator):
+                assert "BLZH,0" not in emulator.commands
+
+    def test_a_correction_that_stays_on_is_told(self, monkeypatch):
+        emulator = PriorEmulator()
+        monkeypatch.setattr(emulator, "_on_blzh", lambda arguments: emulator.send("0" if arguments else "1,200"))
+        with pytest.raises(StageError, match="BLZH"), connected(emulator):
+            pass
+
     def test_limits_come_from_the_profile_and_must(self):
         with pytest.raises(ValidationError, match="does not know how far"):
             DRIVER.settings(driver="prior", port="COM3", low_um=-5.0)

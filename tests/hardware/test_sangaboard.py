@@ -118,8 +118,10 @@ class TestPeculiarities:
             assert emulator.commands.count("mrz 300") == sent
             assert not emulator.motor.is_moving
 
-    def test_a_limit_switch(self):
-        with SangaboardEmulator() as emulator, contextlib.closing(connect(emulator)) as stage:
+    @pytest.mark.parametrize("firmware", ["0.5", "1.0.1"])
+    def test_a_limit_switch(self, firmware):
+        """The old board says nothing of it."""
+        with SangaboardEmulator(firmware=firmware) as emulator, contextlib.closing(connect(emulator)) as stage:
             stage.start_move_by(-300.0)
             emulator.hit_end_stop()
             with pytest.raises((StageAlarm, StageUnreferenced), match="limit switch"):

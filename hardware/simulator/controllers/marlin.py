@@ -2,7 +2,8 @@
 
 Kept from the firmware: commands are worked off one by one, so that M400 and homing hold up whatever comes after
 them; M410 and M112 are noticed while they wait; ``ok`` to a move means that it is planned; M114 tells the planned
-position unless the build can do better; nothing answers after a shutdown.
+position unless the build can do better; nothing answers after a shutdown; at rest for long, the motors are let go and
+what hangs on them sinks. M410 and M112 act as they are read, and are worked off, with an ``ok``, once more in turn.
 """
 
 import re
@@ -14,12 +15,16 @@ from hardware.simulator.controllers.emulator import Emulator, Motor
 
 HOMING_S = 0.15
 KEEP_ALIVE_S = 0.3
+CHATTER_S = 0.25
+SAG_UM = 30.0
 
 
 class MarlinEmulator(Emulator):
     """``report``: what M114 tells in motion: "planned" (as shipped), "realtime" (with R), "legacy" (waits).
 
-    ``soft_limits_mm``: MIN_POS and MAX_POS; ``old_words``: settings are printed as Marlin 1.1 did.
+    ``soft_limits_mm``: MIN_POS and MAX_POS; ``old_words``: settings are printed as Marlin 1.1 did. ``chatty``: reports
+    temperatures and host actions by itself, and says ``ok`` with the space in its buffers (ADVANCED_OK). ``idle_s``:
+    DEFAULT_STEPPER_TIMEOUT_SEC. ``boot_s``: from the greeting to the first command that is read.
     """
 
     def __init__(
@@ -31,7 +36,11 @@ class MarlinEmulator(Emulator):
         old_words: bool = False,
         shift_mm: float = 0.0,
         machine: str = "3D Printer",
+        chatty: bool = False,
+        idle_s: float = 120.0,
+        boot_s: float = 0.0,
     ) -> None:
+        self.chatty, self.idle_s, self.boot_s = chatty, idle_s, boot_s
         self.report = report
         self.soft_limits_mm = soft_limits_mm
         self.must_home = must_home
@@ -52,6 +61,9 @@ class MarlinEmulator(Emulator):
         self._blocked_by = ""
         self._homed_s = self._said_s = 0.0
         self._feed_mm_min = 60.0
+        self._timeout_s = self.idle_s
+        self._busy_s = self._chatted_s = time.monotonic()
+        self._awake_s = time.monotonic() + self.boot_s
         self.send("start")
         self.send("echo:Marlin 2.1.2.1")
         self.send("echo: Last Updated: 2023-05-15 | Author: (none, default config)")
@@ -93,10 +105,10 @@ class MarlinEmulator(Emulator):
         self.planned_mm = self.real_mm
         if self._blocked_by == "M400":
             self._blocked_by = ""
-            self.send("ok")
+            self._ok()
 
     def _work_off(self) -> None:
-        while self._waiting and not self._blocked_by and not self.is_dead:
+        while self._waiting and not self._blocked_by and not self.is_dead and time.monotonic() >= self._awake_s:
             self._execute(self._waiting.popleft())
 
     def _execute(self, line: str) -> None:
@@ -121,10 +133,13 @@ class MarlinEmulator(Emulator):
                 self._tell_position(real=False)
         elif word == "M114":
             self._tell_position(real=self.report == "realtime" and "R" in arguments)
+        elif word in ("M84", "M18") and "S" in arguments:
+            self._timeout_s = float(arguments["S"])
         elif word == "M115":
             self.send(
                 "FIRMWARE_NAME:Marlin 2.1.2.1 (May 15 2023 12:00:00) SOURCE_CODE_URL:github.com/MarlinFirmware/Marlin "
-                f"PROTOCOL_VERSION:1.0 MACHINE_TYPE:{self.machine} EXTRUDER_COUNT:1 UUID:cede2a2f-41a2-4748"
+                f"PROTOCOL_VERSION:1.0 MACHINE_TYPE:{self.machine} "
+                f"{'' if self.old_words else 'KINEMATICS:Cartesian '}EXTRUDER_COUNT:1 UUID:cede2a2f-41a2-4748"
             )
             self.send("Cap:EEPROM:0")
             self.send("Cap:EMERGENCY_PARSER:0")
@@ -134,7 +149,10 @@ class MarlinEmulator(Emulator):
             self._tell_settings()
         elif word != "M410":
             self.send(f'echo:Unknown command: "{line}"')
-        self.send("ok")
+        self._ok()
+
+    def _ok(self) -> None:
+        self.send("ok P15 B3" if self.chatty else "ok")
 
     @property
     def _is_busy(self) -> bool:
@@ -171,13 +189,12 @@ class MarlinEmulator(Emulator):
 
     def _tell_soft_limits(self) -> None:
         low, high = self.soft_limits_mm or (0.0, 0.0)
-        on = "ON" if self.soft_limits_mm else "OFF"
+        travel = f"Min:  X0.00 Y0.00 Z{low:.2f}   Max:  X200.00 Y200.00 Z{high:.2f}"
         if self.old_words:
-            self.send(f"echo:Soft endstops: {on}  Min: X0.00 Y0.00 Z{low:.2f}   Max: X200.00 Y200.00 Z{high:.2f}")
+            self.send(f"echo:Soft endstops: {'On ' if self.soft_limits_mm else 'Off'}  {travel.replace(':  X', ': X')}")
         else:
-            self.send("echo:; Soft endstops:")
-            self.send(f"echo:  M211 S{int(on == 'ON')} ; {on}")
-            self.send(f"echo:  Min:  X0.00 Y0.00 Z{low:.2f}   Max:  X200.00 Y200.00 Z{high:.2f}")
+            self.send(f"  M211 S{'1 ; ON' if self.soft_limits_mm else '0 ; OFF'}")
+            self.send(f"  {travel}")
 
     def _tell_settings(self) -> None:
         lead = "echo:  " if self.old_words else "echo: "
@@ -196,6 +213,8 @@ class MarlinEmulator(Emulator):
         if self._moves and not self.motor.is_moving:
             self._next_move()
         now_s = time.monotonic()
+        self._work_off()
+        self._rest(now_s)
         if self._blocked_by and now_s - self._said_s > KEEP_ALIVE_S:
             self._said_s = now_s
             self.send("echo:busy: processing")
@@ -210,7 +229,19 @@ class MarlinEmulator(Emulator):
                 self._tell_position(real=False)
             self._release()
 
+    def _rest(self, now_s: float) -> None:
+        if self.chatty and now_s - self._chatted_s > CHATTER_S:
+            self._chatted_s = now_s
+            self.send(" T:21.25 /0.00 B:20.94 /0.00 @:0 B@:0")
+            self.send("//action:notification Focus Ready.")
+        if self._is_busy:
+            self._busy_s = now_s
+        elif self._timeout_s and now_s - self._busy_s > self._timeout_s:
+            self._busy_s = float("inf")
+            self._zero_um -= SAG_UM  # the count stays
+            self.motor.put(self.motor.position_um - SAG_UM)
+
     def _release(self) -> None:
         self._blocked_by = ""
-        self.send("ok")
+        self._ok()
         self._work_off()

@@ -2,7 +2,9 @@
 
 Kept from the firmware: a homing run that meets no switch is called done when its time is over, and it starts the
 motor again after it was stopped; so does a focus scan, which drives back to its beginning however it ended; the
-position survives a restart as of the end of the latest move; a scan triggers once for each light that is on.
+position survives a restart as of the end of the latest move; a scan triggers once for each light that is on. A limit
+switch that is hit outside homing stops the motor and puts the counter at 999999 until it is homed. Builds of 2025 end
+each frame with a zero byte (they count the end of the string among its characters) and lines with a bare line feed.
 """
 
 import json
@@ -16,21 +18,42 @@ BOOT_S = 0.03
 
 class OpenUc2Emulator(Emulator):
     """``pretty``: frames over several lines, as older firmware prints them. ``has_switch``: a limit switch at the
-    lower end. ``can_scan``: a build with the focus scan. ``triggers_um``: where the camera was triggered."""
+    lower end. ``can_scan``: a build with the focus scan. ``triggers_um``: where the camera was triggered.
+    ``zero_bytes``: after frames. ``chatty``: the system's log gets in between. ``soft_limits``: in steps.
+    """
 
     def __init__(
-        self, *, um_per_step: float = 0.1, pretty: bool = False, has_switch: bool = True, can_scan: bool = True
+        self,
+        *,
+        um_per_step: float = 0.1,
+        pretty: bool = False,
+        has_switch: bool = True,
+        can_scan: bool = True,
+        zero_bytes: bool = False,
+        chatty: bool = False,
+        soft_limits: tuple[int, int] | None = None,
+        name: str = "UC2_Feather",
     ) -> None:
         self.um_per_step = um_per_step
-        self.pretty = pretty
+        self.pretty, self.zero_bytes, self.chatty, self.soft_limits = pretty, zero_bytes, chatty, soft_limits
+        self.name = name
+        self.switch_was_hit = False
         self.has_switch, self.can_scan = has_switch, can_scan
         self.triggers_um: list[float] = []
         self.restarts = 0
         self._saved = 0
         super().__init__(Motor(-1000.0, 5000.0))
 
+    def hit_switch(self) -> None:
+        """Outside homing."""
+        with self.lock:
+            self.motor.halt()
+            self._driven, self.switch_was_hit = False, True
+
     @property
     def steps(self) -> int:
+        if self.switch_was_hit:
+            return 999_999
         return round(self.motor.position_um / self.um_per_step) - self._zero
 
     def power_up(self) -> None:
@@ -43,13 +66,16 @@ class OpenUc2Emulator(Emulator):
         self.send("rst:0xc (SW_CPU_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)")
 
     def _frame(self, content: dict[str, Any]) -> None:
-        self.send("++")
+        end = b"\n" if self.zero_bytes else None
+        self.send("++", end)
+        if self.chatty:
+            self.send("[ 12345][I][FocusMotor.cpp:88] startStepper(): start rotator: motor:3")
         if self.pretty:
             for line in json.dumps(content, indent="\t").splitlines():
                 self.send(line)
         else:
-            self.send(json.dumps(content, separators=(",", ":")))
-        self.send("--")
+            self.send(json.dumps(content, separators=(",", ":")), end)
+        self.send("--", b"\n\x00" if self.zero_bytes else None)
 
     # -- commands
 
@@ -66,7 +92,7 @@ class OpenUc2Emulator(Emulator):
         qid = document.get("qid", 0)
         task = document.get("task")
         if task == "/state_get":
-            names = {"identifier_name": "UC2_Feather", "identifier_id": "V2.0", "identifier_date": "Apr  2 2025"}
+            names = {"identifier_name": self.name, "identifier_id": "V2.0", "identifier_date": "Apr  2 2025"}
             self._frame({"state": {**names, "identifier_author": "BD"}, "qid": qid})
         elif task == "/motor_get":
             self._frame({"motor": {"steppers": [self._stepper(number) for number in range(4)]}, "qid": qid})
@@ -83,9 +109,12 @@ class OpenUc2Emulator(Emulator):
 
     def _stepper(self, number: int) -> dict[str, int]:
         mine = number == 3
+        low, high = self.soft_limits or (0, 0)
         return {
             "stepperid": number, "position": self.steps if mine else 0, "trigOff": 0, "isStop": 0,
             "isRunning": int(mine and self.motor.is_moving), "isDualAxisZ": 0, "stopped": int(not self._driven),
+            "isen": int(mine and self.soft_limits is not None), "min": low, "max": high,
+            "hardLimitEnabled": 1, "hardLimitTriggered": int(mine and self.switch_was_hit),
         }  # fmt: skip
 
     def _motor_act(self, document: dict[str, Any], qid: int) -> None:
@@ -109,12 +138,15 @@ class OpenUc2Emulator(Emulator):
             self._drive_to(start, max(scan["speed"], 20_000), 0)
 
     def _drive_to(self, target: int, steps_per_s: int, qid: int) -> None:
+        if self.switch_was_hit:
+            return
         self.motor.speed_um_s = max(steps_per_s, 1) * self.um_per_step
         self.motor.move_to((target + self._zero) * self.um_per_step)
         self._driven, self._move_qid = True, qid
 
     def _home_act(self, document: dict[str, Any], qid: int) -> None:
         drive = document["home"]["steppers"][0]
+        self.switch_was_hit = False
         self._home = {**drive, "qid": qid, "phase": "seek", "due_s": time.monotonic() + drive["timeout"] / 1000.0}
         self._drive_to(self.steps + drive["direction"] * 10_000_000, drive["speed"], 0)
 

@@ -3,7 +3,8 @@
 Kept here as the real ones do it: several separators; an empty line is answered by the position; U and D without a
 length make the default step; a lone M goes to zero; ``V`` without a number counts as nought; invalid settings are
 answered by 0 and ignored; the motor knows no limits but its switches. After power-up the controller may be in
-compatibility mode, where a move is answered when it ends and nothing but I and K is heard meanwhile.
+compatibility mode, where a move is answered when it ends and nothing but I and K is heard meanwhile. Its own backlash
+correction goes beyond the target and comes back to it from below.
 """
 
 import re
@@ -24,6 +25,7 @@ class PriorEmulator(Emulator):
     ``step_um``: what ``RES,Z`` tells (negative: the count falls when the focus rises); None: it does not know the
     command. ``compatible``: the mode at power-up. ``focus``: a drive is connected. ``piezo_um``: range of a
     NanoScanZ, which this then is; ``above_um`` is where it stands in its range. ``switches``: it knows ``LMT``.
+    ``backlash_steps``: its own correction, on at power-up; None: it knows no ``BLZH``. ``lowest_um``: ever reached.
     """
 
     line_end = b"\r"
@@ -42,7 +44,9 @@ class PriorEmulator(Emulator):
         serial_number: str = "123456",
         piezo_um: float | None = None,
         boot_speed: int = 150,
+        backlash_steps: int | None = 200,
     ) -> None:
+        self.backlash_steps, self.lowest_um = backlash_steps, 0.0
         self.step_um, self.boots_compatible, self.focus, self.switches = step_um, compatible, focus, switches
         self.serial_number, self.piezo_um, self.boot_speed = serial_number, piezo_um, boot_speed
         self.compatible, self.piezo_um_s = False, 2000.0
@@ -59,6 +63,7 @@ class PriorEmulator(Emulator):
         self.compatible = self.boots_compatible and self.piezo_um is None
         self.speed = self.boot_speed
         self.default_step = 100
+        self.corrects_backlash = self.backlash_steps is not None and self.piezo_um is None
         self._queue: list[float] = []
         self._answer_at_end = False
 
@@ -161,6 +166,16 @@ class PriorEmulator(Emulator):
             self.speed = int(arguments[0])
         self.send("0")
 
+    def _on_blzh(self, arguments: list[str]) -> None:
+        if self.backlash_steps is None or self.piezo_um is not None:
+            self.send("E,5")
+        elif arguments:
+            self.corrects_backlash = _number(arguments[0]) == 1
+            self.backlash_steps = int(arguments[1]) if len(arguments) > 1 else self.backlash_steps
+            self.send("0")
+        else:
+            self.send(f"{int(self.corrects_backlash)},{self.backlash_steps}")
+
     # -- state
 
     def _on_pz(self, arguments: list[str]) -> None:
@@ -229,6 +244,8 @@ class PriorEmulator(Emulator):
         if len(self._queue) >= 100:
             self.send("E,18")
             return
+        if self.corrects_backlash:
+            self._queue.append(target_um - (self.backlash_steps or 0) * abs(self._um_per_count))
         self._queue.append(target_um)
         if not self.motor.is_moving:
             self._next()
@@ -242,6 +259,7 @@ class PriorEmulator(Emulator):
         self.motor.move_to(self._queue.pop(0))
 
     def tick(self) -> None:
+        self.lowest_um = min(self.lowest_um, self.motor.position_um)
         if self.motor.is_moving and self.piezo_um is None and self.motor.is_at_end and not self.motor.is_stalled:
             self.motor.halt()
             self._queue.clear()

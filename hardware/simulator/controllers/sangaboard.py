@@ -1,7 +1,8 @@
 """The Sangaboard of the OpenFlexure microscope, firmware 0.5 and 1.0, with the focus on z.
 
 Kept from the firmware: commands are told by how they begin; 0.5 reads nothing while it moves and stores the position
-at the end of each move; 1.0 moves in the background, ``stop`` ends that, and its position is not stored.
+at the end of each move; 1.0 moves in the background, ``stop`` ends that, and its position is not stored. At a limit
+switch 0.5 ends the move and says the same as ever, 1.0 names the switch; the lower one makes zero with both.
 """
 
 from collections import deque
@@ -39,7 +40,9 @@ class SangaboardEmulator(Emulator):
         with self.lock:
             self.motor.halt()
             self._zero = round(self.motor.position_um / self.um_per_step)
-            self.send("Endstop hit:-3")
+            self._stored = 0
+            if not self.is_old:
+                self.send("Endstop hit:-3")
 
     # -- commands
 
@@ -86,7 +89,7 @@ class SangaboardEmulator(Emulator):
             self.send("done.")
 
     def _release(self, _words: str) -> None:
-        self.send("done")
+        self.send("motors released" if self.is_old else "done")
 
     def _position(self, _words: str) -> None:
         self.send(f"0 0 {self.steps}")
@@ -123,5 +126,5 @@ class SangaboardEmulator(Emulator):
             self._stored = self.steps
             if self._tell_end:
                 self._tell_end = False
-                self.send("done." if self.is_old else "stopped")
+                self.send("done" if self.is_old else "stopped")
             self._work_off()
