@@ -27,6 +27,7 @@ from hardware.camera import (
     Picture,
     check_settings,
 )
+from hardware.cameras.base import CameraBase
 from hardware.cameras.settings import UvcCameraProfile
 from hardware.clock import Clock
 from models.language import _
@@ -36,6 +37,8 @@ OPEN_S = 20.0
 """DirectShow and slow cameras take their time to open."""
 PICTURES_UNTIL_SETTINGS_ACT = 3
 FAILED_GRABS = 3
+COARSEST_STEP = 1.5
+"""A camera may round exposure and gain by this factor; DirectShow knows only powers of two."""
 Y16 = cv2.VideoWriter.fourcc(*"Y16 ")
 
 Result = TypeVar("Result")
@@ -84,7 +87,7 @@ def list_uvc() -> list[CameraIdentity]:
     return found
 
 
-class UvcCamera:
+class UvcCamera(CameraBase):
     """A :class:`hardware.camera.Camera`. Raises CameraError where the camera cannot be opened.
 
     The system keeps a few pictures in a queue, and a camera cannot be told to take one now, so pictures are thrown
@@ -93,8 +96,6 @@ class UvcCamera:
     counts only after as many as the queue may hold, if it had to be waited for - so the queue was empty - and if it
     came later than the request by at least the exposure and ``latency_ms``. ``open_capture`` is for tests.
     """
-
-    dropped_frames = 0
 
     def __init__(
         self,
@@ -117,30 +118,14 @@ class UvcCamera:
         self.name = self.identity.model
         self.reconnect()
 
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self._image_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint16 if self._settings.bit_depth == 16 else np.uint8)
-
-    @property
-    def ranges(self) -> CameraRanges:
-        return self._ranges
-
-    @property
-    def settings(self) -> CameraSettings:
-        return self._settings
-
     def apply(self, settings: CameraSettings) -> None:
-        check_settings(self.name, settings, self._ranges)
+        check_settings(self.name, settings, self.ranges)
         self._call(lambda: self._write(settings), OPEN_S)
         self._wanted = settings
 
     def snap(self) -> Picture:
         asked_s = self._clock.now()
-        slack_s = (self._settings.exposure_ms + self._profile.latency_ms) / 1000.0
+        slack_s = (self.settings.exposure_ms + self._profile.latency_ms) / 1000.0
         pictures = 2 + self._stale + self._system.queue
         patience_s = self._profile.timeout_s + pictures * (slack_s + self._frame_s)
         return self._call(lambda: self._newer_than(asked_s, asked_s + patience_s), patience_s)
@@ -202,22 +187,61 @@ class UvcCamera:
                     camera=self.name, width=profile.width, height=profile.height, w=width, h=height
                 )
             )
-        for automatic in (cv2.CAP_PROP_AUTO_WB, cv2.CAP_PROP_AUTOFOCUS):
-            capture.set(automatic, 0)
-        if system.manual is not None:
-            capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, system.manual)
+        self._switch_automatics_off()
         self._shape = height, width
         self._frame_s = 1.0 / (capture.get(cv2.CAP_PROP_FPS) or 30.0)
         self._usual_format = capture.get(cv2.CAP_PROP_FOURCC)
         depths = (8, 16) if self._has_y16() else (8,)
-        self._ranges = CameraRanges(self._exposure_range_ms(), self._gain_range(), depths)
+        self.ranges = CameraRanges(self._exposure_range_ms(), self._gain_range(), depths)
         self._read_back(bit_depth=8)
+
+    def _switch_automatics_off(self) -> None:
+        """Raises CameraError where one that makes the frames of a stack differ stays on. A camera without it says -1;
+        of other systems than V4L2 it is not known what they answer."""
+        for what, off, title, matters in (
+            (cv2.CAP_PROP_AUTO_WB, 0.0, _("white balance"), self._profile.colour),
+            (cv2.CAP_PROP_AUTOFOCUS, 0.0, _("focus"), True),
+            (cv2.CAP_PROP_AUTO_EXPOSURE, self._system.manual, _("exposure"), True),
+        ):
+            if off is None:
+                continue
+            self._capture.set(what, off)
+            if matters and self._system is V4L2 and self._capture.get(what) not in (off, -1.0):
+                raise CameraError(
+                    _(
+                        "{camera} does not switch its automatic {what} off, so that the frames of a stack would "
+                        "differ. Switch it off with the camera's own software, or take another camera."
+                    ).format(camera=self.name, what=title)
+                )
 
     def _release(self) -> None:
         self._capture.release()
 
     def _write(self, settings: CameraSettings) -> None:
-        capture, system, now = self._capture, self._system, self._settings
+        """What the camera does not take is an error, and what it had before is set again."""
+        before = self.settings
+        self._set(settings)
+        left_out = self._left_out(settings)
+        if left_out:
+            self._set(before)
+            raise CameraError(left_out)
+
+    def _left_out(self, wanted: CameraSettings) -> str:
+        """What the camera did not take, a sentence; empty where all is as wanted, but for the steps of its numbers."""
+        if int(self._capture.get(cv2.CAP_PROP_FOURCC)) != Y16 and wanted.bit_depth == 16:
+            return _("{camera} did not change to 16 bit.").format(camera=self.name)
+        for what, want, got in (
+            (_("an exposure of {value:g} ms"), wanted.exposure_ms, self.settings.exposure_ms),
+            (_("a gain of {value:g}"), wanted.gain, self.settings.gain),
+        ):
+            if not 1 / COARSEST_STEP < got / want < COARSEST_STEP:
+                return _("{camera} did not take {what}; it stays at {got:g}.").format(
+                    camera=self.name, what=what.format(value=want), got=got
+                )
+        return ""
+
+    def _set(self, settings: CameraSettings) -> None:
+        capture, system, now = self._capture, self._system, self.settings
         if settings.bit_depth != now.bit_depth:
             deep = settings.bit_depth == 16
             capture.set(cv2.CAP_PROP_FOURCC, Y16 if deep else self._usual_format)
@@ -232,9 +256,9 @@ class UvcCamera:
         gain = 1.0
         if self._profile.unit_gain is not None:
             gain = max(1.0, self._capture.get(cv2.CAP_PROP_GAIN) / self._profile.unit_gain)
-        self._settings = CameraSettings(exposure_ms=self._exposure_ms(), gain=gain, bit_depth=bit_depth)
+        self.settings = CameraSettings(exposure_ms=self._exposure_ms(), gain=gain, bit_depth=bit_depth)
         grey = bit_depth == 16 or not self._profile.colour
-        self._image_shape: tuple[int, ...] = self._shape if grey else (*self._shape, 3)
+        self.image_shape = self._shape if grey else (*self._shape, 3)
         self._stale = PICTURES_UNTIL_SETTINGS_ACT
 
     def _exposure_ms(self) -> float:
@@ -304,7 +328,7 @@ class UvcCamera:
 
     def _exposure_began(self, before_s: float, after_s: float, grabbed: int) -> float | None:
         """Not later than the beginning of the exposure; None where nothing can be said."""
-        exposure_s = self._settings.exposure_ms / 1000.0
+        exposure_s = self.settings.exposure_ms / 1000.0
         if self._system.stamps_pictures:
             stamp_s = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000.0
             if before_s - 60.0 < stamp_s <= after_s:  # otherwise it is no stamp, or of another clock
@@ -318,7 +342,7 @@ class UvcCamera:
         good, image = self._capture.retrieve()
         if not good or image is None:
             return None
-        if self._settings.bit_depth == 16:  # some versions of OpenCV deliver Y16 as one long row, or as bytes
+        if self.settings.bit_depth == 16:  # some versions of OpenCV deliver Y16 as one long row, or as bytes
             values = np.ascontiguousarray(image).view(np.uint16)
             return values.reshape(self._shape).copy() if values.size == math.prod(self._shape) else None
         if image.shape[:2] != self._shape:

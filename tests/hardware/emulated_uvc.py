@@ -13,6 +13,8 @@ from tests.hardware.camera_behaviour import CameraBehaviour
 
 DEVICE = ctypes.CDLL(None)
 BEGIN, END, NONE = range(3)
+# Video4Linux control numbers, linux/v4l2-controls.h
+GAIN, WHITE_BALANCE, EXPOSURE_MODE, EXPOSURE, AUTOFOCUS = 0x980913, 0x98090C, 0x9A0901, 0x9A0902, 0x9A090C
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def open_camera():
     DEVICE.emulator_plug(1)
     DEVICE.emulator_stall(0)
     DEVICE.emulator_stamp(BEGIN)
+    DEVICE.emulator_stubborn(0)
     for camera in opened:
         camera.close()
 
@@ -110,6 +113,45 @@ def test_gain_only_where_the_profile_tells_its_unit(open_camera):
     assert camera.ranges.gain == (1.0, pytest.approx(255 / 16))
     camera.apply(camera.settings.model_copy(update={"gain": 4.0}))
     assert camera._capture.get(14) == 64.0  # CAP_PROP_GAIN
+
+
+@pytest.mark.parametrize(
+    ("control", "change", "words"),
+    [
+        (EXPOSURE, {"exposure_ms": 60.0, "gain": 4.0}, r"did not take an exposure of 60 ms; it stays at 10"),
+        (GAIN, {"exposure_ms": 60.0, "gain": 4.0}, r"did not take a gain of 4; it stays at 1"),
+    ],
+)
+def test_a_setting_that_the_camera_does_not_take_is_said_and_nothing_is_changed(open_camera, control, change, words):
+    camera = open_camera(unit_gain=16, settings=CameraSettings(exposure_ms=10.0))
+    before = camera.settings
+    DEVICE.emulator_stubborn(control)
+    with pytest.raises(CameraError, match=words) as refusal:
+        camera.apply(before.model_copy(update=change))
+    assert camera.name in str(refusal.value)
+    assert camera.settings == before
+    assert (DEVICE.emulator_exposure(), camera._capture.get(14)) == (100, 16.0)  # CAP_PROP_GAIN
+
+
+@pytest.mark.parametrize(
+    ("control", "colour", "words"),
+    [
+        (EXPOSURE_MODE, False, "automatic exposure off"),
+        (AUTOFOCUS, False, "automatic focus off"),
+        (WHITE_BALANCE, True, "automatic white balance off"),
+    ],
+)
+def test_a_camera_that_adapts_by_itself_is_refused(open_camera, control, colour, words):
+    DEVICE.emulator_power_up()
+    DEVICE.emulator_stubborn(control)
+    with pytest.raises(CameraError, match=words):
+        open_camera(colour=colour)
+
+
+def test_white_balance_does_not_matter_to_grey_pictures(open_camera):
+    DEVICE.emulator_power_up()
+    DEVICE.emulator_stubborn(WHITE_BALANCE)
+    assert open_camera().snap().image.shape == (48, 64)
 
 
 def test_a_camera_pulled_out_is_missed_at_once_and_found_again(open_camera):

@@ -5,7 +5,9 @@
  * program has queued; where there is none it is lost, as with uvcvideo. So buffers left alone keep old pictures.
  * Every picture carries the time when its exposure began, in nanoseconds, in its first pixels (see `write_picture`).
  *
- * Faults are set from within the process: emulator_plug(0 or 1), emulator_stall(0 or 1), emulator_stamp(mode).
+ * Faults are set from within the process: emulator_plug(0 or 1), emulator_stall(0 or 1), emulator_stamp(mode),
+ * emulator_stubborn(control that keeps its value although setting it succeeds, or 0); emulator_power_up() switches all
+ * automatics on.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -39,10 +41,13 @@ static int exposure = 156, exposure_mode = 3, gain = 16, white_balance = 1, focu
 static struct { void *memory; int state; uint64_t order; struct timeval stamp; } buffers[BUFFERS];
 static unsigned buffer_count = 0;
 static uint64_t turn = 0;
+static uint32_t stubborn = 0;
 
 void emulator_plug(int in) { plugged = in; if (!in && device >= 0) { uint64_t one = 1; (void)!write(device, &one, 8); } }
 void emulator_stall(int on) { stalled = on; }
 void emulator_stamp(int mode) { stamps = mode; }
+void emulator_stubborn(uint32_t control) { stubborn = control; }
+void emulator_power_up(void) { exposure_mode = 3, white_balance = focus = 1; }
 int emulator_exposure(void) { return exposure; }
 int emulator_exposure_mode(void) { return exposure_mode; }
 
@@ -249,6 +254,7 @@ static int answer(unsigned long request, void *argument) {
             if (request == VIDIOC_S_CTRL) {
                 if (controls[i].id == V4L2_CID_EXPOSURE_ABSOLUTE && exposure_mode != V4L2_EXPOSURE_MANUAL)
                     return failed(EACCES);
+                if (controls[i].id == stubborn) return 0;
                 int value = c->value < controls[i].low ? controls[i].low : c->value;
                 *controls[i].value = value > controls[i].high ? controls[i].high : value;
             }
