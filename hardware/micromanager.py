@@ -4,14 +4,18 @@ pymmcore-plus (https://pymmcore-plus.github.io/pymmcore-plus) finds the installa
 the core; of the core the plain class is used, since the events of the other one choose Qt by themselves and were
 seen to abort Python at its end. Loading a configuration applies its preset "Startup" of the group "System", which
 may move what it names: that preset belongs to whoever wrote the configuration.
+
+Any call may hang in a device adapter, so every one that may reach an adapter is made in a thread of its own and waited
+for a limited time; a call that never returns keeps its thread, not the program.
 """
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hardware.calls import CallThread
 from models.errors import ReliefscopeError
 from models.language import _
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 DEMONSTRATION = "MMConfig_demo.cfg"
 """Comes with every installation, beside the device adapters."""
+
+LOAD_S = 60.0
+UNLOAD_S = 10.0
 
 _open: dict[tuple[Path | None, Path | None], "tuple[CMMCore, int]"] = {}
 _lock = threading.Lock()
@@ -48,17 +55,19 @@ def release_core(core: "CMMCore") -> None:
                 _open[key] = (core, users - 1)
                 continue
             del _open[key]
-            try:
-                core.unloadAllDevices()
-            except RuntimeError:  # a device that is gone cannot say good-bye
-                core.reset()
+            calls = CallThread("Micro-Manager unloads")
+            with suppress(TimeoutError):  # a device that hangs keeps its thread; nobody uses the core any more
+                calls.run(lambda: _unload(core), UNLOAD_S)
+            calls.close()
 
 
 @contextmanager
 def plain_errors(device: str, kind: type[ReliefscopeError]) -> Iterator[None]:
-    """Errors of Micro-Manager as sentences of the given ``kind`` that name the device."""
+    """Errors of Micro-Manager as sentences of the given ``kind`` that name the device; TimeoutError stays."""
     try:
         yield
+    except TimeoutError:  # an OSError, too, but of whoever waits for the call
+        raise
     except (RuntimeError, OSError) as error:
         raise kind(
             _("{device} reports: {reason}.").format(device=device, reason=str(error).strip().rstrip("."))
@@ -85,6 +94,22 @@ def _loaded(configuration: Path | None, folder: Path | None) -> "CMMCore":
     core = CMMCore()
     core.enableFeature("StrictInitializationChecks", True)
     core.setDeviceAdapterSearchPaths([found])
+    calls = CallThread("Micro-Manager loads")
+    try:
+        calls.run(lambda: _load(core, file), LOAD_S)
+    except TimeoutError:
+        raise MicroManagerError(
+            _(
+                "Micro-Manager has not loaded {file} within {seconds:g} s: one of its devices does not answer. Check "
+                "their cables and power, and start this program again."
+            ).format(file=file, seconds=LOAD_S)
+        ) from None
+    finally:
+        calls.close()
+    return core
+
+
+def _load(core: "CMMCore", file: Path) -> None:
     try:
         core.loadSystemConfiguration(str(file))
     except (RuntimeError, OSError) as error:
@@ -92,4 +117,10 @@ def _loaded(configuration: Path | None, folder: Path | None) -> "CMMCore":
         raise MicroManagerError(
             _("The Micro-Manager configuration {file} cannot be loaded: {reason}").format(file=file, reason=error)
         ) from error
-    return core
+
+
+def _unload(core: "CMMCore") -> None:
+    try:
+        core.unloadAllDevices()
+    except RuntimeError:  # a device that is gone cannot say good-bye
+        core.reset()

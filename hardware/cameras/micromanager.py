@@ -17,6 +17,7 @@ from hardware.camera import (
     Roi,
     check_settings,
 )
+from hardware.cameras.base import CameraBase
 from hardware.cameras.settings import MicroManagerCameraProfile
 from hardware.clock import Clock
 from hardware.micromanager import MicroManagerError, acquire_core, plain_errors, release_core
@@ -29,14 +30,12 @@ _ANY_EXPOSURE_MS = (0.01, 60_000.0)
 Result = TypeVar("Result")
 
 
-class MicroManagerCamera:
+class MicroManagerCamera(CameraBase):
     """A :class:`hardware.camera.Camera`. Raises CameraError where it cannot be opened.
 
     A picture is new because Micro-Manager's ``snapImage`` takes one after the call. 16 bit come where the adapter
     has the usual property PixelType; ROI where ``setROI`` works.
     """
-
-    dropped_frames = 0
 
     def __init__(self, profile: MicroManagerCameraProfile, clock: Clock | None = None) -> None:
         self._profile = profile
@@ -46,41 +45,21 @@ class MicroManagerCamera:
         self.name = profile.device or "Micro-Manager"
         self.reconnect()
 
-    @property
-    def identity(self) -> CameraIdentity:
-        return self._identity
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self._image_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint8 if self._settings.bit_depth == 8 else np.uint16)
-
-    @property
-    def ranges(self) -> CameraRanges:
-        return self._ranges
-
-    @property
-    def settings(self) -> CameraSettings:
-        return self._settings
-
     def apply(self, settings: CameraSettings) -> None:
-        check_settings(self.name, settings, self._ranges)
+        check_settings(self.name, settings, self.ranges)
         self._call(lambda: self._write(settings), CALL_S)
         self._wanted = settings
 
     def snap(self) -> Picture:
         began_s = self._clock.now()
-        image = self._call(self._take, self._settings.exposure_ms / 1000.0 + self._profile.timeout_s)
-        if image.shape != self._image_shape or image.dtype != self.dtype:
+        image = self._call(self._take, self.settings.exposure_ms / 1000.0 + self._profile.timeout_s)
+        if image.shape != self.image_shape or image.dtype != self.dtype:
             raise CameraError(
                 _("{camera} sent a picture of {shape} {dtype} instead of {wanted_shape} {wanted}.").format(
                     camera=self.name,
                     shape=image.shape,
                     dtype=image.dtype,
-                    wanted_shape=self._image_shape,
+                    wanted_shape=self.image_shape,
                     wanted=self.dtype,
                 )
             )
@@ -131,18 +110,18 @@ class MicroManagerCamera:
         self._label = label
         adapter, model = core.getDeviceLibrary(label), core.getDeviceName(label)
         self.name = f"{label} ({adapter} {model})"
-        self._identity = CameraIdentity("micromanager", adapter, model, label)
+        self.identity = CameraIdentity("micromanager", adapter, model, label)
         for name, value in profile.properties.items():
             core.setProperty(label, name, value)
         core.clearROI()
         _left, _top, width, height = core.getROI(label)
         self._sensor_shape = (height, width)
-        self._ranges = CameraRanges(self._exposure_range_ms(), self._gain_range(), self._depths(), (height, width))
+        self.ranges = CameraRanges(self._exposure_range_ms(), self._gain_range(), self._depths(), (height, width))
         self._read_back()
 
     def _write(self, settings: CameraSettings) -> None:
         core, label = self._core, self._label
-        if settings.bit_depth != self._settings.bit_depth:
+        if settings.bit_depth != self.settings.bit_depth:
             core.setProperty(label, "PixelType", "8bit" if settings.bit_depth == 8 else "16bit")
             if core.hasProperty(label, "BitDepth"):
                 core.setProperty(label, "BitDepth", str(settings.bit_depth))
@@ -173,15 +152,15 @@ class MicroManagerCamera:
         gain = 1.0
         if self._profile.unit_gain is not None:
             gain = max(1.0, float(core.getProperty(label, "Gain")) / self._profile.unit_gain)
-        self._settings = CameraSettings(
+        self.settings = CameraSettings(
             exposure_ms=core.getExposure(label),
             gain=gain,
             bit_depth=core.getImageBitDepth(),
             roi=None if whole else Roi(left=left, top=top, width=width, height=height),
         )
-        self._image_shape: tuple[int, ...] = (height, width)
+        self.image_shape = (height, width)
         if core.getNumberOfComponents() > 1:
-            self._image_shape = (height, width, 3)
+            self.image_shape = (height, width, 3)
 
     def _exposure_range_ms(self) -> tuple[float, float]:
         if not self._core.hasPropertyLimits(self._label, "Exposure"):

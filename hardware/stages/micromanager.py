@@ -58,18 +58,26 @@ class MicroManagerStage:
         self._referenced = profile.trust_position
         self._move: Future[Any] | None = None
         self._stop_count = 0
+        self._move_ends_s = 0.0
         try:
             self._core: Any = acquire_core(profile.configuration, profile.folder)
         except MicroManagerError as error:
             raise StageError(str(error)) from error
-        core = self._core
-        self._label = profile.device or core.getFocusDevice()
-        if self._label not in core.getLoadedDevices():
-            release_core(core)
-            raise StageError(_("The Micro-Manager configuration has no stage '{device}'.").format(device=self._label))
-        self.identity = f"{core.getDeviceLibrary(self._label)} {core.getDeviceName(self._label)}"
+        self.name = profile.device or "Micro-Manager"
+        self._calls, self._stop_calls, self._aside = (CallThread(f"stage {what}") for what in ("moves", "STOP", "asks"))
+        try:
+            self._label, self.identity = self._ask(self._looked_up)
+        except StageError:
+            self.close()
+            raise
         self.name = f"{self._label} ({self.identity})"
-        self._calls, self._stop_calls = CallThread(self.name), CallThread(f"{self.name} STOP")
+
+    def _looked_up(self, core: Any) -> tuple[str, str]:
+        """Label and kind of the stage."""
+        label = self._profile.device or core.getFocusDevice()
+        if label not in core.getLoadedDevices():
+            raise StageError(_("The Micro-Manager configuration has no stage '{device}'.").format(device=label))
+        return label, f"{core.getDeviceLibrary(label)} {core.getDeviceName(label)}"
 
     @property
     def limits_um(self) -> tuple[float, float]:
@@ -100,6 +108,7 @@ class MicroManagerStage:
                     stage=self.name
                 )
             )
+        self._move_ends_s = time.monotonic() + self._longest_move_s
         self._move = self._calls.start(
             self._unless_stopped(lambda core: core.setPosition(self._label, position_um), self._stop_count)
         )
@@ -112,6 +121,8 @@ class MicroManagerStage:
         move = self._move
         if move is not None:
             if not move.done():
+                if time.monotonic() > self._move_ends_s:
+                    raise self._silent(self._longest_move_s)
                 return True
             self._move = None
             if move.cancelled():
@@ -172,8 +183,8 @@ class MicroManagerStage:
     def close(self) -> None:
         core, self._core = self._core, None
         if core is not None:
-            self._calls.close()
-            self._stop_calls.close()
+            for calls in (self._calls, self._stop_calls, self._aside):
+                calls.close()
             release_core(core)
 
     def _unless_stopped(self, call: Callable[[Any], None], stops: int) -> Callable[[], None]:
@@ -198,17 +209,27 @@ class MicroManagerStage:
             raise StageDisconnected(_("{stage} is closed. Connect again.").format(stage=self.name))
         return self._core
 
-    def _ask(self, question: Callable[[Any], Result], timeout_s: float = CALL_S) -> Result:
-        core = self._connected()
-        if self._move is not None and not self._move.done():  # the calls wait for the move: ask the core past them
-            with plain_errors(self.name, StageError):
-                return question(core)
+    @property
+    def _longest_move_s(self) -> float:
+        """So long an adapter that returns when a move is done may take, and keep others from being answered."""
+        low_um, high_um = self.limits_um
+        return CALL_S + 2.0 * (high_um - low_um) / self.speed_um_s
+
+    def _ask(self, question: Callable[[Any], Result], timeout_s: float | None = None) -> Result:
+        """What the core says, past the calls that wait for a move. Raises StageDisconnected where it says nothing."""
+        core, calls, limit_s = self._connected(), self._calls, CALL_S
+        if self._move is not None and not self._move.done():
+            calls, limit_s = self._aside, max(CALL_S, self._move_ends_s - time.monotonic())
+        timeout_s = limit_s if timeout_s is None else timeout_s
         try:
             with plain_errors(self.name, StageError):
-                return self._calls.run(lambda: question(core), timeout_s)
+                return calls.run(lambda: question(core), timeout_s)
         except TimeoutError:
-            raise StageDisconnected(
-                _("{stage} did not answer within {seconds:g} s. Check its cable.").format(
-                    stage=self.name, seconds=timeout_s
-                )
-            ) from None
+            raise self._silent(timeout_s) from None
+
+    def _silent(self, seconds: float) -> StageDisconnected:
+        return StageDisconnected(
+            _("{stage} did not answer within {seconds:.0f} s. Check its cable.").format(
+                stage=self.name, seconds=seconds
+            )
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hardware.autofocus import sharpness
-from hardware.camera import CameraError, CameraSettings
+from hardware.camera import CameraDisconnected, CameraError, CameraSettings
 from hardware.cameras.settings import MicroManagerCameraProfile
 from hardware.motion import FocusAxis
 from hardware.stage import StageDisconnected, StageError, StageLimitError, StageStopped, StageUnreferenced
@@ -247,6 +247,78 @@ def test_a_move_that_begins_under_the_stop_is_halted_again(stage_and_core):
     with pytest.raises(StageStopped):
         wait_for(stage)
     assert core.stops == 2
+
+
+def test_an_adapter_that_never_answers_is_not_waited_for_forever(stage_and_core, monkeypatch):
+    stage, core = stage_and_core
+    monkeypatch.setattr("hardware.stages.micromanager.CALL_S", 0.1)
+    core.gate.clear()
+    with pytest.raises(StageDisconnected, match="did not answer within"):
+        stage.position_um()
+    core.gate.set()
+    assert stage.position_um() == pytest.approx(0.0)
+
+
+def test_a_move_that_never_ends_is_not_waited_for_forever(stage_and_core, monkeypatch):
+    stage, core = stage_and_core
+    stage.confirm_position()
+    monkeypatch.setattr("hardware.stages.micromanager.CALL_S", 0.1)
+    core.gate.clear()
+    stage.start_move_to(5.0)
+    assert stage.is_moving()
+    for question in (stage.position_um, lambda: wait_for(stage)):
+        with pytest.raises(StageDisconnected, match="did not answer within"):
+            question()
+
+
+def test_a_stage_may_be_asked_while_its_adapter_is_inside_a_move(stage_and_core):
+    stage, core = stage_and_core
+    stage.confirm_position()
+    core.gate.clear()
+    stage.start_move_to(5.0)
+    threading.Timer(0.2, core.gate.set).start()
+    assert stage.position_um() == pytest.approx(0.0)
+    wait_for(stage)
+
+
+class Hanging:
+    """A core with a device that answers nothing until ``gate`` opens."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+
+    def __getattr__(self, name):
+        return lambda *_words: self.gate.wait(5.0) if name in ("loadSystemConfiguration", "unloadAllDevices") else None
+
+
+def test_a_configuration_that_never_loads_is_not_waited_for_forever(open_camera, open_stage, monkeypatch):
+    core = Hanging()
+    monkeypatch.setattr("pymmcore.CMMCore", lambda: core)
+    monkeypatch.setattr("hardware.micromanager.LOAD_S", 0.1)
+    for opening, kind in ((open_camera, CameraError), (open_stage, StageError)):
+        with pytest.raises(kind, match=r"has not loaded .*does not answer"):
+            opening()
+    core.gate.set()
+
+
+def test_a_device_that_hangs_does_not_keep_the_camera_open(open_camera, monkeypatch):
+    camera, hanging = open_camera(), Hanging()
+    real = camera._core
+    monkeypatch.setattr("hardware.micromanager.UNLOAD_S", 0.1)
+    monkeypatch.setattr("hardware.micromanager._unload", lambda core: (hanging.gate.wait(5.0), core.unloadAllDevices()))
+    began_s = time.monotonic()
+    camera.close()
+    assert time.monotonic() - began_s < 5.0
+    hanging.gate.set()
+    assert real is not open_camera()._core
+
+
+def test_a_camera_that_hangs_in_its_adapter_is_given_up(open_camera, monkeypatch):
+    camera, hanging = open_camera(timeout_s=0.1), Hanging()
+    monkeypatch.setattr(camera, "_take", lambda: hanging.gate.wait(5.0))
+    with pytest.raises(CameraDisconnected, match="did not finish within"):
+        camera.snap()
+    hanging.gate.set()
 
 
 def test_a_closed_stage_says_so(open_stage):
