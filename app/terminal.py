@@ -4,7 +4,7 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -69,14 +69,33 @@ def print_facts(facts: Mapping[str, str]) -> None:
     Console(soft_wrap=False, highlight=False).print(table)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table with one line of headings."""
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[int] = (0,), numbers: int = 0
+) -> None:
+    """A table with one line of headings.
+
+    ``whole``: the columns that are never broken into lines, by default the first, from which names are copied.
+    ``numbers``: how many columns at the end are numbers, which stand flush right and stay whole, too.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=number == 0)  # names are copied from the first one
+    for place, heading in enumerate(headings):
+        number = place >= len(headings) - numbers
+        table.add_column(
+            heading, overflow="fold", no_wrap=number or place in whole, justify="right" if number else "left"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if numbers:  # rather beyond the edge of the terminal than digits cut off
+        unbound = console.options.update(max_width=1000)
+        console.width = max(console.width, console.measure(table, options=unbound).minimum)
+    console.print(table)
+
+
+def duration(seconds: float) -> str:
+    """In minutes, from an hour on in hours and minutes."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h" if minutes >= 60 else f"{seconds / 60:.1f} min"
 
 
 @contextlib.contextmanager

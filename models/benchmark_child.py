@@ -1,12 +1,13 @@
 """The process in which networks are timed: ``python -m models.benchmark_child`` with a :class:`Task` as JSON on stdin.
 
 It is a process of its own because memory and allocator belong to a process. It answers on stdout, one JSON document
-per line: ``{"start": i, "size": j}`` before entry i runs at size j, then ``{"seconds": s}`` or ``{"error": text}``; at
-the end ``{"peak_bytes": n}``, null where the system does not tell.
+per line: ``{"start": i}`` before turn i runs, then ``{"seconds": s}`` or ``{"error": text}``; after each round
+``{"round": n}``, 0 for the one that warms up; at the end ``{"peak_bytes": n}``, null where the system does not tell.
 """
 
 import functools
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -31,18 +32,31 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """Frames (N, C, H, W) in 0..1 and focus positions (N,) in steps, rising, to heights (H, W)."""
 
 SEED = 0
+SLOW_S = 60.0
+"""A run that takes longer is timed once."""
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, AssertionError, NotImplementedError)
 """What networks raise that cannot take a size; MemoryError is the one that everybody understands."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """``entries``: (network or method, engine). Every round runs each at each size once, in turn."""
+class Turn:
+    """A network on an engine, or a method, and the stack that it takes."""
 
-    entries: tuple[tuple[str, str], ...]
-    sizes: tuple[Size, ...]
+    network: str
+    engine: str
+    size: Size
+
+
+@dataclass(frozen=True)
+class Task:
+    """Every round runs each of ``turns`` once, in an order of its own: what runs after a large network is helped or
+    hindered by the memory that it leaves. A first round more warms up. What fails, or takes longer than ``slow_s`` in a
+    round that counts, is not run again."""
+
+    turns: tuple[Turn, ...]
     rounds: int
     threads: int
+    slow_s: float = SLOW_S
 
 
 TASK = TypeAdapter(Task)
@@ -51,13 +65,22 @@ TASK = TypeAdapter(Task)
 def main() -> None:
     """Run the task."""
     task = TASK.validate_json(sys.stdin.buffer.read())
-    use_threads(task.threads, with_torch=any(name in NETWORKS for name, _engine in task.entries))
-    runs: list[Run | str] = [_built(*entry) for entry in task.entries]
-    for _round in range(task.rounds):
-        for at, size in enumerate(task.sizes):
-            for index, run in enumerate(runs):
-                _say(start=index, size=at)
-                _say(**({"error": run} if isinstance(run, str) else _timed(run, *_stack(task.entries[index][0], size))))
+    use_threads(task.threads, with_torch=any(turn.network in NETWORKS for turn in task.turns))
+    runs = {entry: _built(*entry) for entry in dict.fromkeys((turn.network, turn.engine) for turn in task.turns)}
+    left = list(range(len(task.turns)))
+    for number in range(task.rounds + 1):
+        random.Random(number).shuffle(left)
+        for index in tuple(left):
+            turn = task.turns[index]
+            run = runs[turn.network, turn.engine]
+            _say(start=index)
+            answer: dict[str, Any] = (
+                {"error": run} if isinstance(run, str) else _timed(run, *_stack(turn.network, turn.size))
+            )
+            _say(**answer)
+            if "error" in answer or (number and answer["seconds"] > task.slow_s):
+                left.remove(index)
+        _say(round=number)
     _say(peak_bytes=peak_bytes())
 
 

@@ -41,10 +41,11 @@ deviation. Seconds are the median per scene. *Trained*: steps and the stacks in 
 their card says.
 """
 _ABOUT_TIME = """\
-All rows of a table with one allocator took turns within one process; medians over {rounds} after a first round to
-warm up. Ratios are to the fastest peer on the faster of the engines shown, with the same allocator. *Tuned* is glibc
-with large pages that keeps its memory (`--tuned-allocator`). Memory is the peak of a process that loads the network
-and runs it once. Weights are random: speed does not depend on them.
+All rows of a table with one allocator took turns; medians over {rounds} after a first one to warm up, over fewer where
+a single run takes long, which is said. Ratios are to the fastest peer on the faster of the engines shown, with the same
+allocator. *Tuned* is glibc with large pages that keeps its memory (`--tuned-allocator`). Memory is the peak of a
+process that loads the network, converts it where the engine needs that, and runs it once. Weights are random: speed
+does not depend on them.
 """
 
 
@@ -192,11 +193,12 @@ def _latency(race: Race) -> list[str]:
     fastest = {allocator: _least(_peer_seconds(race, allocator)) for allocator in allocators}
     leanest = _least(p.peak_bytes for p in race.peaks if _role(p.network) == "peer" and p.peak_bytes is not None)
     entries = list(dict.fromkeys((timing.network, timing.engine) for timing in race.timings))
+    most = max((len(timing.seconds) for timing in race.timings), default=0)
     rows = []
     for network, engine in sorted(entries, key=lambda entry: _seconds(times.get((*entry, allocators[0])))):
         cells = [f"`{network}`", engine if network in NETWORKS else ""]
         for allocator in allocators:
-            cells += _time_cells(times.get((network, engine, allocator)), fastest[allocator])
+            cells += _time_cells(times.get((network, engine, allocator)), fastest[allocator], most)
         rows.append((*cells, *_memory_cells(peaks.get((network, engine)), leanest)))
     headings = ["network", "engine"]
     for allocator in allocators:
@@ -239,11 +241,12 @@ def _peer_seconds(race: Race, allocator: str) -> Iterable[float]:
     )
 
 
-def _time_cells(timing: Timing | None, fastest: float | None) -> list[str]:
+def _time_cells(timing: Timing | None, fastest: float | None, most_rounds: int) -> list[str]:
     if timing is None or not timing.seconds:
         return [(timing.error if timing else None) or "-", "-"]
-    seconds = median(timing.seconds)
-    return [f"{seconds:.3f}", "-" if fastest is None else f"{seconds / fastest:.3f}"]
+    seconds, rounds = median(timing.seconds), len(timing.seconds)
+    fewer = f" ({_rounds([rounds])})" if rounds < most_rounds else ""
+    return [f"{seconds:.3f}{fewer}", "-" if fastest is None else f"{seconds / fastest:.3f}"]
 
 
 def _memory_cells(peak: Peak | None, leanest: float | None) -> list[str]:

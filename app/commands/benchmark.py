@@ -1,7 +1,8 @@
 """``benchmark``: the networks side by side, in numbers; writes docs/benchmarks.md."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from app.terminal import ended_by_ctrl_c, print_json, print_table, progress_bar
+from app.terminal import complain, duration, ended_by_ctrl_c, print_json, print_table, progress_bar
 from models.atomic import check_writable, replacing
 from models.benchmark import (
     PAPER_SIZES,
     Conditions,
+    Race,
     Results,
     Size,
     conditions,
@@ -22,14 +24,18 @@ from models.benchmark import (
     results_as_values,
     write_results,
 )
+from models.benchmark_child import ENGINES, SLOW_S
+from models.benchmark_latency import Plan, expected_s, run_race, work
+from models.benchmark_latency import latency as latency_plan
+from models.benchmark_latency import scaling as scaling_plan
 from models.errors import InputError
 from models.language import _
 from models.methods import METHODS
 from models.networks.registry import NETWORKS, find_network
 
-_SCALING = "gplws-net"
-"""Timed for many sizes unless another network is named."""
 _FORMS = ("training", "fused", "published")
+_WIDE = 110
+"""Characters in a line from which on there is room for titles beside names."""
 
 
 def register(cli: typer.Typer) -> None:
@@ -43,16 +49,36 @@ def register(cli: typer.Typer) -> None:
         latency: Annotated[bool, typer.Option("--latency", help=_("Measure time and memory, all in turn."))] = False,
         sizes: Annotated[
             str,
-            typer.Option("--sizes", metavar="SIZES", help=_("Rows x columns x frames, separated by commas.")),
+            typer.Option(
+                "--sizes",
+                metavar="SIZES",
+                help=_("Rows x columns x frames, separated by commas; if not given, the four of the paper."),
+            ),
         ] = "",
         scaling: Annotated[
-            str, typer.Option("--scaling", metavar="NETWORK", help=_("Time this network for 5 to 100 frames, too."))
+            str,
+            typer.Option(
+                "--scaling",
+                metavar="NETWORKS",
+                help=_("Time these for 5 to 100 frames and 256 to 4096 pixels, too, with the first --engine."),
+            ),
         ] = "",
         networks: Annotated[
             str,
-            typer.Option("--networks", metavar="NAMES", help=_("Networks or methods, separated by commas.")),
+            typer.Option(
+                "--networks",
+                metavar="NAMES",
+                help=_(
+                    "Networks or methods, separated by commas. Without it --latency times every network but the "
+                    "ablations, which takes hours on a slow computer, and --scenes runs all methods of the program and "
+                    "all networks of --weights."
+                ),
+            ),
         ] = "",
         rounds: Annotated[int, typer.Option("--rounds", help=_("How often each is timed."))] = 3,
+        slow_s: Annotated[
+            float, typer.Option("--slow", metavar="SECONDS", help=_("What takes longer than this is timed once."))
+        ] = SLOW_S,
         engine: Annotated[
             list[str] | None, typer.Option("--engine", help=_("What runs the networks. May be given several times."))
         ] = None,
@@ -74,8 +100,15 @@ def register(cli: typer.Typer) -> None:
         ] = None,
         results: Annotated[
             Path | None,
-            typer.Option("--results", metavar="FILE", help=_("Keep all results in this file, with those it has.")),
+            typer.Option(
+                "--results",
+                metavar="FILE",
+                help=_("Keep all results in this file, with those it has. Stopped, --latency goes on from it."),
+            ),
         ] = None,
+        resume: Annotated[
+            bool, typer.Option("--resume/--fresh", help=_("Go on with the times in --results, or take them again."))
+        ] = True,
         merged: Annotated[
             list[Path] | None,
             typer.Option("--merge", metavar="FILE", help=_("Results of other runs. May be given several times.")),
@@ -93,14 +126,12 @@ def register(cli: typer.Typer) -> None:
         if not (list_networks or latency or scaling or scenes or known != Results()):
             raise InputError(_("Nothing to measure: give --list, --latency, --scaling or --scenes; see --help."))
         where = conditions(_threads(threads))
-        # One network at many sizes belongs to the whole picture, not to a look at one size.
-        growing = scaling or (_SCALING if latency and not sizes and _SCALING in NETWORKS else "")
         pieces: list[Iterator[Results]] = []
         if list_networks or markdown is not None:
             pieces.append(_counts())
-        if latency or growing:
-            wanted = _sizes(sizes) if latency else ()
-            pieces.append(_races(names, engine or ["torch"], wanted, growing, rounds, where, tuned_allocator))
+        if latency or scaling:
+            plans = _plans(latency, names, sizes, scaling, engine or ["torch"], rounds, slow_s, tuned_allocator)
+            pieces.append(_races(plans, where, known.races if resume else ()))
         pieces += [_trial(title, folders, names, weights or [], where) for title, folders in _titled(scenes or [])]
         found = Results()
         with ended_by_ctrl_c():
@@ -128,50 +159,73 @@ def _threads(given: int) -> int:
     return given or os.cpu_count() or 1
 
 
-def _sizes(text: str) -> tuple[Size, ...]:
-    return tuple(Size.parse(part) for part in text.split(",")) if text else PAPER_SIZES
-
-
 def _counts() -> Iterator[Results]:
     from models.benchmark_counts import count
 
     yield Results(counts=tuple(count(name) for name in NETWORKS))
 
 
-def _races(
+def _plans(
+    latency: bool,
     names: Sequence[str],
-    engines: Sequence[str],
-    sizes: Iterable[Size],
+    sizes: str,
     scaling: str,
+    engines: Sequence[str],
     rounds: int,
-    where: Conditions,
+    slow_s: float,
     tuned: bool,
-) -> Iterator[Results]:
-    from models.benchmark_child import ENGINES
-    from models.benchmark_latency import race, scaling_race
-
+) -> list[Plan]:
+    """The races that are asked for, the smallest first: what they take tells how long the others will."""
     for engine in engines:
         if engine not in ENGINES:
             raise InputError(
                 _("There is no engine called '{name}'. Engines: {names}.").format(name=engine, names=", ".join(ENGINES))
             )
-    if rounds < 1:
-        raise InputError(_("--rounds {n} cannot be used: it must be 1 or more.").format(n=rounds))
-    if scaling:
-        find_network(scaling)
+    for option, value in (("--rounds", rounds), ("--slow", slow_s)):
+        if value < 1:
+            raise InputError(
+                _("{option} {value} cannot be used: it must be 1 or more.").format(option=option, value=value)
+            )
     allocators = ("default", "tuned") if tuned else ("default",)
     chosen = names or [name for name, spec in NETWORKS.items() if spec.role != "ablation"]
     # A method is no network: it runs as it is, once, whatever engines there are.
     entries = [(name, engine) for name in chosen for engine in (engines if name in NETWORKS else engines[:1])]
-    for size in sizes:
-        with progress_bar(str(size)) as report:
-            found = race(entries, size, where, rounds=rounds, allocators=allocators, progress=report)
-        yield Results(races=(found,))
-    if scaling:
-        with progress_bar(scaling) as report:
-            one = scaling, engines[0]
-            found = scaling_race(one, where, rounds=rounds, allocators=allocators, progress=report)
-        yield Results(races=(found,))
+    plans = []
+    if latency:
+        wanted = [Size.parse(part) for part in sizes.split(",")] if sizes else PAPER_SIZES
+        plans += [
+            latency_plan(entries, size, rounds=rounds, allocators=allocators, slow_s=slow_s)
+            for size in sorted(wanted, key=work)
+        ]
+    # Our networks at many sizes belong to the whole picture, not to a look at one size.
+    own = [name for name, spec in NETWORKS.items() if spec.role == "own"]
+    for name in _names(scaling) or (own if latency and not sizes else []):
+        find_network(name)
+        plans.append(scaling_plan((name, engines[0]), rounds=rounds, allocators=allocators, slow_s=slow_s))
+    return plans
+
+
+def _races(plans: Sequence[Plan], where: Conditions, known: Sequence[Race]) -> Iterator[Results]:
+    """Every race as far as it is, again and again; the time that all will take is said as soon as it is known."""
+    found = Results(races=tuple(known))
+    said = False
+    for plan in plans:
+        with progress_bar(plan.name) as report:
+            for race in run_race(plan, where, known=known, progress=report):
+                said = said or _say_how_long(expected_s(plans, where, found.races))
+                now = Results(races=(race,))
+                found = merge(found, now)
+                yield now
+
+
+def _say_how_long(seconds: float | None) -> bool:
+    if seconds:
+        complain(
+            _("All times take about {time}. Stopped, the same command with --results goes on.").format(
+                time=duration(seconds)
+            )
+        )
+    return seconds is not None
 
 
 def _titled(texts: Sequence[str]) -> list[tuple[str, list[Path]]]:
@@ -215,11 +269,16 @@ def _show(results: Results, list_networks: bool, as_json: bool) -> None:
     if as_json:
         print_json(_listed(results) if list_networks else results_as_values(results))
     elif list_networks:
+        about = {"name": _("name"), "title": _("network"), "role": _("role")}
+        if shutil.get_terminal_size().columns < _WIDE:
+            del about["title"]
         rows = [
-            (e["name"], e["title"], e["role"], *(f"{e[key]:,}" if e[key] else "-" for key in _FORMS))
+            (*(e[key] for key in about), *(f"{e[key]:,}" if e[key] else "-" for key in _FORMS))
             for e in _listed(results)
         ]
-        print_table((_("name"), _("network"), _("role"), _("training"), _("fused"), _("published")), rows)
+        headings = (*about.values(), _("training"), _("fused"), _("published"))
+        whole = [place for place, key in enumerate(about) if key != "title"]
+        print_table(headings, rows, whole=whole, numbers=len(_FORMS))
     else:
         print(page(results))
 

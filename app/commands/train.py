@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from app.terminal import INTERRUPTED, complain, print_facts, print_json
+from app.terminal import INTERRUPTED, complain, duration, print_facts, print_json
 from models.errors import Cancelled, InputError
 from models.language import _
 from models.networks.registry import NETWORKS
@@ -177,18 +177,13 @@ def _shown_progress() -> Iterator[Callable[["TrainingProgress"], None]]:
 
 def _described(now: "TrainingProgress") -> str:
     text = _("step {step}, {done:.1%}, loss {loss:.4f}, {left} left").format(
-        step=now.step, done=now.fraction, loss=now.loss, left=_duration(now.remaining_s)
+        step=now.step, done=now.fraction, loss=now.loss, left=duration(now.remaining_s)
     )
     if now.skipped:
         text += _(", {n} steps skipped").format(n=now.skipped)
     if now.validation is not None and now.validation.mean_absolute_steps is not None:
         text += _(", error on unseen scenes {error:.4f} steps").format(error=now.validation.mean_absolute_steps)
     return text
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02d} h" if minutes >= 60 else f"{seconds / 60:.1f} min"
 
 
 @contextlib.contextmanager
@@ -238,7 +233,7 @@ def _conclude(result: "TrainingResult", recipe: Recipe, as_json: bool) -> None:
     facts = {
         _("network"): recipe.network,
         _("steps"): str(result.steps),
-        _("time"): _duration(result.seconds),
+        _("time"): duration(result.seconds),
         _("error on unseen scenes"): "-" if error is None else _("{error:.4f} steps").format(error=error),
         _("written"): str(weights),
     }

@@ -143,9 +143,18 @@ def test_list_names_every_network_with_its_parameters(capsys):
     assert list(entries) == list(NETWORKS)
     assert (entries[NAME]["fused"], entries[NAME]["published"]) == (540_273, 540_273)
     assert all(entry["training"] >= entry["fused"] > 0 for entry in entries.values())
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
+def test_the_list_breaks_neither_names_nor_numbers(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     code, out, _err = run(capsys, "benchmark", "--list")
     assert code == 0
-    assert "540,273" in out
+    words = out.split()
+    assert {"name", "role", "training", "fused", "published", "ablation", *NETWORKS} <= set(words)
+    assert {"540,273", "562,473", "39,790,343"} <= set(words)
+    assert ("GPLWS-Net, accurate" in out) == (columns >= 110)
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= max(columns, 80)
 
 
 def test_measure_keep_and_rebuild_the_page(capsys, scenes, weights, tmp_path):
@@ -166,6 +175,25 @@ def test_measure_keep_and_rebuild_the_page(capsys, scenes, weights, tmp_path):
     assert str(tmp_path) not in text
     assert run(capsys, "benchmark", "--merge", kept, "--markdown", tmp_path / "again.md")[0] == 0
     assert (tmp_path / "again.md").read_text() == text
+
+
+def test_latency_goes_on_from_its_results_unless_told_otherwise(capsys, tmp_path):
+    kept = tmp_path / "results.json"
+    words = ("benchmark", "--latency", "--sizes", "32x32x3,64x32x3", "--networks", "sml", "--threads", 1)
+    code, _out, err = run(capsys, *words, "--rounds", 1, "--results", kept)
+    assert code == 0
+    assert re.search(r"All times take about .* min. Stopped, the same command with --results goes on", err)
+    first = read_results(kept)
+    assert [race.name for race in first.races] == ["32x32x3", "64x32x3"]
+    code, out, _err = run(capsys, *words, "--rounds", 1, "--results", kept, "--json")
+    assert json.loads(out)["races"] == json.loads(kept.read_text())["races"]
+    assert read_results(kept).races == first.races
+    assert run(capsys, *words, "--rounds", 2, "--results", kept)[0] == 0
+    both = read_results(kept)
+    assert [race.timings[0].seconds[0] for race in both.races] == [race.timings[0].seconds[0] for race in first.races]
+    assert {len(race.timings[0].seconds) for race in both.races} == {2}
+    assert run(capsys, *words, "--rounds", 1, "--results", kept, "--fresh")[0] == 0
+    assert {len(race.timings[0].seconds) for race in read_results(kept).races} == {1}
 
 
 def test_folders_of_one_title_are_one_set_of_scenes(capsys, scenes):
@@ -191,6 +219,7 @@ def test_benchmark_refuses_what_it_cannot_use(capsys, scenes, tmp_path):
     refuse(capsys, "benchmark", "--latency", "--networks", "abc", says="no network called 'abc'")
     refuse(capsys, "benchmark", "--latency", "--sizes", "9x9", says="no size")
     refuse(capsys, "benchmark", "--latency", "--rounds", 0, says="--rounds 0")
+    refuse(capsys, "benchmark", "--latency", "--slow", 0, says="--slow 0")
     refuse(capsys, "benchmark", "--latency", "--threads", -1, says="--threads -1")
     refuse(capsys, "benchmark", "--latency", "--engine", "steam", says="no engine called 'steam'.*torch")
     refuse(capsys, "benchmark", "--scaling", "abc", says="no network called 'abc'")

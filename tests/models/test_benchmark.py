@@ -35,7 +35,7 @@ from models.benchmark import (
 )
 from models.benchmark_accuracy import find_candidate, find_weights, labelled_scenes, score_all, summarise
 from models.benchmark_counts import count
-from models.benchmark_latency import TUNED_ALLOCATOR, race, scaling_race
+from models.benchmark_latency import TUNED_ALLOCATOR, Plan, expected_s, latency, run_race, scaling
 from models.benchmark_page import page
 from models.benchmark_paper import PAPER_ABLATION
 from models.errors import InputError
@@ -100,7 +100,7 @@ def some_results() -> Results:
                 "latency",
                 str(SMALL),
                 HERE,
-                (timing("own-net", 0.02, 0.03, 0.01), timing("fast-peer", 0.4), timing("lean-peer", 0.8)),
+                (timing("own-net", 0.02, 0.03, 0.01), timing("fast-peer", *[0.4] * 3), timing("lean-peer", *[0.8] * 3)),
                 (
                     Peak("own-net", "torch", SMALL, 300 << 20),
                     Peak("fast-peer", "torch", SMALL, 900 << 20),
@@ -194,6 +194,13 @@ def test_both_allocators_stand_side_by_side_with_ratios_of_their_own(family):
     text = page(Results(races=(Race("latency", str(SMALL), HERE, timings),)))
     assert "| network | engine | s, default | ratio | s, tuned | ratio | MiB | ratio |" in text
     assert "| `own-net` | torch | 0.100 | 0.125 | 0.050 | 0.250 | - | - |" in text  # peers on their best engine
+
+
+def test_a_time_of_fewer_rounds_says_so(family):
+    timings = (timing("own-net", 0.1, 0.2, 0.3), timing("fast-peer", 61.0))
+    text = page(Results(races=(Race("latency", str(SMALL), HERE, timings),)))
+    assert "| `own-net` | torch | 0.200 | 0.003 |" in text
+    assert "| `fast-peer` | torch | 61.000 (1 round) | 1.000 |" in text
 
 
 def test_what_failed_says_why(family):
@@ -384,11 +391,18 @@ def test_counts_of_the_published_network():
     assert count(NAME) == Count(NAME, 562_473, 540_273, 540_273)
 
 
+def raced(plan: Plan, where: Conditions = HERE, **options) -> Race:
+    """The whole race."""
+    *_parts, whole = run_race(plan, where, **options)
+    return whole
+
+
 def test_a_race_of_a_network_and_a_method():
     steps: list[tuple[int, int]] = []
     size = Size(32, 32, 3)
     here = replace(HERE, threads=1)
-    found = race([(NAME, "torch"), ("mdml", "torch")], size, here, rounds=2, progress=lambda *s: steps.append(s))
+    plan = latency([(NAME, "torch"), ("mdml", "torch")], size, rounds=2)
+    found = raced(plan, here, progress=lambda *s: steps.append(s))
     assert (found.kind, found.name, found.conditions) == ("latency", "32x32x3", here)
     assert [(t.network, t.allocator, t.size, len(t.seconds), t.error) for t in found.timings] == [
         (NAME, "default", size, 2, None),
@@ -403,6 +417,139 @@ def test_a_race_of_a_network_and_a_method():
         assert 20 << 20 < method < network < 2 << 30
 
 
+def test_what_takes_long_is_timed_once_by_the_process_itself():
+    plan = latency([("mdml", "torch"), ("sml", "torch")], Size(32, 32, 3), rounds=3, slow_s=1e-9)
+    found = raced(plan, replace(HERE, threads=1))
+    assert [len(timing.seconds) for timing in found.timings] == [1, 1]
+
+
+class Child:
+    """Answers as the process that measures: ``seconds`` by network; a network of "huge" ends the process."""
+
+    def __init__(self, monkeypatch, **seconds: float) -> None:
+        self.tasks: list[tuple[list[str], int, str]] = []
+        self.seconds = seconds
+        monkeypatch.setattr(benchmark_latency, "_answers", self.answers)
+
+    def answers(self, task, allocator, at_end=None):
+        self.tasks.append(([turn.network for turn in task.turns], task.rounds, allocator))
+        left = list(task.turns)
+        for number in range(task.rounds + 1):
+            for turn in tuple(left):
+                if turn.network == "huge":
+                    raise benchmark_latency._Ended("no memory", turn)
+                if turn.network == "choosy":
+                    left.remove(turn)
+                    yield turn, {"error": "too small"}
+                    continue
+                seconds = self.seconds.get(turn.network, 0.5)
+                yield turn, {"seconds": seconds}
+                if number and seconds > task.slow_s:
+                    left.remove(turn)
+            yield None, {"round": number}
+        if at_end is not None:
+            at_end["peak_bytes"] = 1 << 20
+
+    def times(self) -> list[tuple[list[str], int, str]]:
+        """The tasks that timed; the others look at the memory."""
+        return [task for task in self.tasks if task[1]]
+
+
+def entries(*names: str) -> list[tuple[str, str]]:
+    return [(name, "torch") for name in names]
+
+
+def test_a_network_that_the_system_ends_is_left_out_and_the_others_are_timed(monkeypatch):
+    child = Child(monkeypatch)
+    found = raced(latency(entries("a", "huge", "choosy"), SMALL, rounds=2))
+    assert child.times() == [(["a", "huge", "choosy"], 2, "default"), (["a", "choosy"], 2, "default")]
+    assert [(t.network, t.seconds, t.error) for t in found.timings] == [
+        ("a", (0.5, 0.5), None),
+        ("huge", (), "no memory"),
+        ("choosy", (), "too small"),
+    ]
+    assert [p.error for p in found.peaks] == [None, "no memory", "too small"]
+
+
+def test_a_race_that_was_stopped_goes_on_with_the_rounds_that_are_missing(monkeypatch):
+    child = Child(monkeypatch)
+    plan = latency(entries("a", "b", "choosy"), SMALL, rounds=3, allocators=("default", "tuned"))
+    stopped = None
+    for part in run_race(plan, HERE):
+        stopped = part
+        if len(part.timings[0].seconds) == 2:
+            break
+    assert stopped is not None
+    assert [len(timing.seconds) for timing in stopped.timings] == [2, 2, 0, 0, 0, 0]
+    child.tasks.clear()
+    found = raced(plan, replace(HERE, date="2027-01-01"), known=[stopped])
+    assert child.times() == [(["a", "b"], 1, "default"), (["a", "b", "choosy"], 3, "tuned")]
+    assert [len(timing.seconds) for timing in found.timings] == [3, 3, 0, 3, 3, 0]
+    assert len(found.peaks) == 3
+    child.tasks.clear()
+    assert raced(plan, HERE, known=[found]) == replace(found, conditions=HERE)
+    assert not child.tasks
+    more = raced(replace(plan, rounds=5), HERE, known=[found])
+    assert child.times() == [(["a", "b"], 2, "default"), (["a", "b"], 2, "tuned")]
+    assert {len(timing.seconds) for timing in more.timings} == {0, 5}
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        (replace(HERE, threads=1), ("a", "b")),
+        (replace(HERE, versions={"torch": "3"}), ("a", "b")),
+        (HERE, ("a", "b", "c")),
+        (HERE, ("a",)),
+    ],
+)
+def test_times_of_other_conditions_or_among_others_are_taken_anew(monkeypatch, where, names):
+    child = Child(monkeypatch)
+    before = raced(latency(entries("a", "b"), SMALL, rounds=2))
+    child.tasks.clear()
+    found = raced(latency(entries(*names), SMALL, rounds=2), where, known=[before])
+    assert child.times() == [(list(names), 2, "default")]
+    assert found.conditions == where
+
+
+def test_what_takes_long_is_timed_once_and_not_again(monkeypatch):
+    child = Child(monkeypatch, slow=61.0)
+    plan = latency(entries("a", "slow"), SMALL, rounds=3)
+    found = raced(plan)
+    assert [len(timing.seconds) for timing in found.timings] == [3, 1]
+    child.tasks.clear()
+    raced(plan, known=[found])
+    assert not child.tasks
+
+
+def test_the_time_of_a_race_is_told_from_other_sizes(monkeypatch):
+    Child(monkeypatch, slow=10.0, a=1.0)
+    tenfold = Size(SMALL.rows * 10, SMALL.columns, SMALL.frames)
+    plans = [
+        latency(entries("a", "slow", "choosy"), size, rounds=3, allocators=("default", "tuned"))
+        for size in (SMALL, tenfold)
+    ]
+    assert expected_s(plans, HERE, ()) is None
+    first = raced(plans[0])
+    start = benchmark_latency.START_S
+    # 3 rounds and 1 to warm up for each of 2 allocators and 1 for the memory; of the slow one 1, 1 and 1
+    assert expected_s(plans, HERE, [first]) == pytest.approx(10 * 9 + 100 * 5 + 3 * start)
+    assert expected_s(plans[:1], HERE, [first]) == 0
+    begun = next(run_race(plans[0], HERE))
+    assert expected_s(plans[:1], HERE, [begun]) == pytest.approx((1 + 10) * (3 + 4 + 1) + 3 * start)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_the_end_of_the_process_is_told_in_words(monkeypatch):
+    kill = "import os; print('{\"start\": 0}', flush=True); os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(benchmark_latency, "_child", fake_child(kill))
+    found = raced(scaling(("a", "torch"), rounds=1, sizes=(SMALL, Size(64, 64, 5))))
+    assert [t.error for t in found.timings] == ["ended by the system, most likely for want of memory"] * 2
+    monkeypatch.setattr(benchmark_latency, "_child", fake_child("raise SystemExit(3)"))
+    with pytest.raises(benchmark_latency._Ended, match="code 3"):
+        raced(latency(entries("a"), SMALL, rounds=1))
+
+
 def fake_child(script: str):
     """A process that answers as ``script`` says, in place of the one that measures."""
 
@@ -414,39 +561,12 @@ def fake_child(script: str):
     return child
 
 
-def test_a_network_that_the_system_ends_is_left_out_and_the_others_are_timed(monkeypatch):
-    asked: list[list[str]] = []
-
-    def answers(task, allocator, at_end=None):
-        names = [name for name, _engine in task.entries]
-        asked.append(names)
-        for _round in range(task.rounds):
-            for index, name in enumerate(names):
-                if name == "huge":
-                    raise benchmark_latency._Ended("no memory", index)
-                yield index, 0, {"error": "too small"} if name == "choosy" else {"seconds": 0.5}
-
-    monkeypatch.setattr(benchmark_latency, "_answers", answers)
-    entries = [("a", "torch"), ("huge", "torch"), ("choosy", "torch")]
-    found = race(entries, SMALL, HERE, rounds=2)
-    assert asked[:2] == [["a", "huge", "choosy"], ["a", "choosy"]]
-    assert [(t.network, t.seconds, t.error) for t in found.timings] == [
-        ("a", (0.5, 0.5), None),
-        ("huge", (), "no memory"),
-        ("choosy", (), "too small"),
-    ]
-    assert [p.error for p in found.peaks] == [None, "no memory", "too small"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_the_end_of_the_process_is_told_in_words(monkeypatch):
-    kill = 'import os; print(\'{"start": 0, "size": 0}\', flush=True); os.kill(os.getpid(), 9)'
-    monkeypatch.setattr(benchmark_latency, "_child", fake_child(kill))
-    found = scaling_race(("a", "torch"), HERE, rounds=1, sizes=(SMALL, Size(64, 64, 5)))
-    assert [t.error for t in found.timings] == ["ended by the system, most likely for want of memory"] * 2
-    monkeypatch.setattr(benchmark_latency, "_child", fake_child("raise SystemExit(3)"))
-    with pytest.raises(benchmark_latency._Ended, match="code 3"):
-        race([("a", "torch")], SMALL, HERE, rounds=1)
+def test_one_network_at_many_sizes(monkeypatch):
+    Child(monkeypatch)
+    sizes = (SMALL, Size(64, 64, 5))
+    found = raced(scaling(("a", "torch"), rounds=1, sizes=sizes))
+    assert (found.kind, found.name, [timing.size for timing in found.timings]) == ("scaling", "a", list(sizes))
+    assert [peak.size for peak in found.peaks] == list(sizes)
 
 
 def test_the_tuned_allocator_is_set_where_the_networks_run(monkeypatch):
@@ -459,6 +579,6 @@ def test_the_tuned_allocator_is_set_where_the_networks_run(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     with pytest.raises(OSError, match="not started"):
-        race([(NAME, "torch")], SMALL, HERE, rounds=1, allocators=("tuned",))
+        raced(latency([(NAME, "torch")], SMALL, rounds=1, allocators=("tuned",)))
     assert TUNED_ALLOCATOR.items() <= seen.items()
     assert seen["OMP_NUM_THREADS"] == "2"
