@@ -1,20 +1,17 @@
 """The ASI driver against the emulated controllers, and its parser against whatever comes."""
 
 import contextlib
-import threading
 import time
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.motion import FocusAxis
 from hardware.simulator.controllers.asi import AsiEmulator
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.stage import (
-    HardwareScan,
-    ScanRequest,
     StageAlarm,
     StageError,
     StageLimitError,
@@ -23,7 +20,7 @@ from hardware.stage import (
     StageUnreferenced,
 )
 from hardware.stages.asi import DRIVER, ERRORS, position_units, refusal, value
-from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
+from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_until
 
 
 @contextlib.contextmanager
@@ -34,39 +31,36 @@ def connected(emulator, **changes):
         yield stage
 
 
-def scan(step_um, frame_count):
-    return ScanRequest(step_um, frame_count, settle_ms=0.0, exposure_ms=10.0)
-
-
-def trip(emulator):
-    with emulator.lock:
-        emulator.motor.low_um = emulator.motor.position_um
-
-
 class TestMs2000(StageBehaviour):
     driver = DRIVER
     stop_bytes = b"HALT\r"
     homing_command = "! Z"
+    alarm_words = "limit switch"
+    words = (
+        *(b":A\r\n", b":A 12345 \r\n", b":N-21\r\n", b"N\r\n", b"B\r\n", b":A Z=1.5\r\n", b"STD_XYZ\r\n", b":A 12"),
+        *(b"At 30: Comm\r\n", b"\x00" * 30, b":A 138\r\n"),
+    )
 
     def emulator(self):
         return AsiEmulator()
 
     def trip(self, emulator):
-        trip(emulator)
+        with emulator.lock:
+            emulator.motor.low_um = emulator.motor.position_um
+
+    def exchange(self, emulator):
+        emulator.version = "USB-9.3a"
 
 
-class TestTiger(StageBehaviour):
+class TestTiger(TestMs2000):
     """Cards with addresses, a banner at power-up, positions in nanometres."""
 
-    driver = DRIVER
-    stop_bytes = b"HALT\r"
+    homing_command = None
+    words = ()
     noise: ClassVar[bytes] = b"\x00\xff:N-\r\n:A Z=\r\n}{\r\n"
 
     def emulator(self):
         return AsiEmulator(tiger=True, units_per_mm=1_000_000.0)
-
-    def trip(self, emulator):
-        trip(emulator)
 
 
 def test_old_firmware_that_knows_neither_build_nor_units():
@@ -197,20 +191,10 @@ class TestHoming:
     def test_ends_by_a_stop_and_makes_no_zero(self):
         emulator = AsiEmulator()
         with connected(emulator, speed_um_s=200.0) as stage:
-            raised = []
-
-            def home():
-                try:
-                    stage.home()
-                except StageError as error:
-                    raised.append(error)
-
-            thread = threading.Thread(target=home)
-            thread.start()
-            wait_until(lambda: emulator.motor.is_moving)
-            stage.stop()
-            thread.join(5.0)
-            assert [type(error) for error in raised] == [StageStopped]
+            with Aside(stage.home) as homing:
+                wait_until(lambda: emulator.motor.is_moving)
+                stage.stop()
+            assert homing.raised == [StageStopped]
             assert not emulator.motor.is_moving
             assert not stage.is_referenced
             assert not any(command.startswith("H ") for command in emulator.commands)
@@ -227,14 +211,6 @@ class TestHoming:
 
 
 class TestFaults:
-    def test_a_limit_switch_is_named(self):
-        emulator = AsiEmulator()
-        with connected(emulator, speed_um_s=500.0) as stage:
-            stage.start_move_by(-300.0)
-            trip(emulator)
-            with pytest.raises(StageAlarm, match="limit switch"):
-                rest(stage)
-
     def test_a_motor_that_is_switched_off_is_named(self):
         emulator = AsiEmulator()
         with connected(emulator) as stage:
@@ -243,29 +219,13 @@ class TestFaults:
             with pytest.raises(StageAlarm, match="clutch"):
                 rest(stage)
 
-    def test_a_reset_at_rest_is_noticed_before_the_next_move(self):
-        """The MS-2000 says nothing when it starts."""
+    def test_modes_are_set_again_after_a_reset(self):
         emulator = AsiEmulator()
         with connected(emulator) as stage:
-            stage.start_move_to(350.0)
-            rest(stage)
             emulator.reset()
-            stage.position_um()
-            with pytest.raises(StageUnreferenced, match="zero"):
-                stage.start_move_to(300.0)
             stage.confirm_position()
             assert emulator.backlash_mm == 0.0
             assert emulator.speed_mm_s == pytest.approx(1.0)
-
-    def test_a_small_jump_to_zero_is_noticed_too(self):
-        emulator = AsiEmulator()
-        with connected(emulator) as stage:
-            stage.start_move_to(3.0)
-            rest(stage)
-            emulator.reset()
-            stage.position_um()
-            with pytest.raises(StageUnreferenced, match="zero"):
-                stage.start_move_to(10.0)
 
     def test_a_reset_after_a_stop_is_noticed(self):
         emulator = AsiEmulator()
@@ -305,116 +265,6 @@ class TestFaults:
         assert {1, 2, 3, 4, 5, 6, 21} <= set(ERRORS)
 
 
-@pytest.mark.parametrize("tiger", [False, True])
-class TestTriggeredStack:
-    def test_pulses_step_through_the_stack_and_it_returns(self, tiger):
-        emulator = AsiEmulator(tiger=tiger)
-        with connected(emulator, speed_um_s=5000.0) as stage:
-            stage.start_move_to(100.0)
-            rest(stage)
-            positions_um = stage.begin_scan(scan(5.0, 5))
-            assert positions_um == pytest.approx((90.0, 95.0, 100.0, 105.0, 110.0))
-            time.sleep(0.05)
-            assert emulator.motor.position_um == pytest.approx(100.0)
-            for expected_um in positions_um:
-                emulator.pulse()
-                assert rest(stage) == pytest.approx(expected_um, abs=0.1)
-            with pytest.raises(StageError, match="triggers"):
-                stage.start_move_to(0.0)
-            stage.end_scan()
-            assert emulator.motor.position_um == pytest.approx(100.0)
-            emulator.pulse()
-            assert emulator.motor.position_um == pytest.approx(100.0)
-            stage.start_move_to(0.0)
-            assert rest(stage) == pytest.approx(0.0)
-            assert not stage.faults()
-            stage.end_scan()
-
-    def test_a_stack_without_pulses_returns_after_a_pause(self, tiger, monkeypatch):
-        monkeypatch.setattr("hardware.stages.asi.PAUSE_LIMIT_S", 0.2)
-        emulator = AsiEmulator(tiger=tiger)
-        with connected(emulator, speed_um_s=5000.0) as stage:
-            stage.begin_scan(scan(5.0, 5))
-            emulator.pulse()
-            assert rest(stage) == pytest.approx(-10.0, abs=0.1)
-            wait_until(lambda: emulator.motor.position_um == pytest.approx(0.0))
-
-    def test_is_what_a_sweep_looks_for(self, tiger):
-        with connected(AsiEmulator(tiger=tiger)) as stage:
-            assert isinstance(stage, HardwareScan)
-            assert stage.scan_leader == "camera"
-
-    def test_downwards_and_through_zero(self, tiger):
-        emulator = AsiEmulator(tiger=tiger)
-        with connected(emulator, speed_um_s=5000.0) as stage:
-            positions_um = stage.begin_scan(scan(-10.0, 3))
-            assert positions_um == pytest.approx((10.0, 0.0, -10.0))
-            for expected_um in positions_um:
-                emulator.pulse()
-                assert rest(stage) == pytest.approx(expected_um, abs=0.1)
-            stage.end_scan()
-            assert stage.is_referenced
-
-    def test_positions_are_those_of_the_rounded_step(self, tiger):
-        emulator = AsiEmulator(tiger=tiger, encoder_um=0.3)
-        with connected(emulator) as stage:
-            positions_um = stage.begin_scan(scan(1.0, 11))
-            assert positions_um[-1] - positions_um[0] == pytest.approx(9.0)
-
-    def test_nothing_is_armed_beyond_the_limits_or_abilities(self, tiger):
-        emulator = AsiEmulator(tiger=tiger, most_frames=127)
-        with connected(emulator, low_um=-50.0, high_um=50.0) as stage:
-            with pytest.raises(StageLimitError):
-                stage.begin_scan(scan(5.0, 22))
-            with pytest.raises(StageError, match="only of 127"):
-                stage.begin_scan(scan(0.1, 200))
-            for step_um, frames in ((0.01, 10), (5.0, 1), (float("nan"), 3)):
-                with pytest.raises(StageError, match="two frames"):
-                    stage.begin_scan(scan(step_um, frames))
-            assert emulator.trigger_mode == 0
-            emulator.pulse()
-            assert emulator.motor.position_um == 0.0
-
-    def test_stop_disarms(self, tiger):
-        emulator = AsiEmulator(tiger=tiger)
-        with connected(emulator, speed_um_s=100.0) as stage:
-            stage.begin_scan(scan(50.0, 9))
-            emulator.pulse()
-            stage.stop()
-            wait_until(lambda: emulator.trigger_mode == 0)
-            wait_until(lambda: not emulator.motor.is_moving)
-            here_um = emulator.motor.position_um
-            emulator.pulse()
-            time.sleep(0.02)
-            assert emulator.motor.position_um == here_um
-            stage.end_scan()
-            assert emulator.motor.position_um == here_um
-            stage.start_move_by(3.0)
-            rest(stage)
-            assert emulator.motor.position_um == pytest.approx(here_um + 3.0, abs=0.1)
-
-    def test_a_move_after_a_stop_ends_the_stack(self, tiger):
-        emulator = AsiEmulator(tiger=tiger)
-        with connected(emulator) as stage:
-            stage.begin_scan(scan(5.0, 9))
-            stage.stop()
-            stage.start_move_by(3.0)
-            assert rest(stage) == pytest.approx(3.0, abs=0.1)
-            emulator.pulse()
-            assert emulator.motor.position_um == pytest.approx(3.0, abs=0.1)
-
-    def test_a_cable_that_comes_back_ends_the_stack(self, tiger):
-        emulator = AsiEmulator(tiger=tiger)
-        with connected(emulator) as stage:
-            stage.begin_scan(scan(5.0, 9))
-            emulator.unplug()
-            with pytest.raises(StageError):
-                stage.position_um()
-            emulator.replug()
-            stage.reconnect(5.0)
-            assert emulator.trigger_mode == 0
-
-
 class TestParser:
     @given(st.text())
     def test_takes_any_text(self, line):
@@ -444,37 +294,6 @@ class TestParser:
         assert refusal(line) == code
 
 
-@pytest.fixture(scope="module")
-def noisy():
-    emulator = AsiEmulator()
-    with connected(emulator, trust_position=False, timeout_s=0.1) as stage:
-        yield stage, emulator
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    data=st.lists(
-        st.one_of(
-            st.binary(max_size=40),
-            st.sampled_from([b":A\r\n", b":A 12345 \r\n", b":N-21\r\n", b"N\r\n", b"B\r\n", b":A Z=1.5\r\n",
-                             b"STD_XYZ\r\n", b"At 30: Comm\r\n", b":A 12", b"\x00" * 30, b":A 138\r\n"]),
-        ),
-        max_size=6,
-    ).map(b"".join)
-)  # fmt: skip
-def test_no_bytes_make_the_driver_hang_crash_or_move(noisy, data):
-    stage, emulator = noisy
-    before_um = emulator.motor.position_um
-    emulator.noise(data)
-    began_s = time.monotonic()
-    for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
-        with contextlib.suppress(StageError):
-            call()
-    assert time.monotonic() - began_s < 5.0
-    assert emulator.motor.position_um == before_um
-    assert not any(command.startswith(("M ", "R ", "! ")) for command in emulator.commands)
-
-
 def test_works_under_the_focus_axis_with_a_reversed_sign():
     emulator = AsiEmulator()
     with connected(emulator) as stage:
@@ -482,19 +301,3 @@ def test_works_under_the_focus_axis_with_a_reversed_sign():
         for z_um in (50.0, -30.0, -29.0):
             assert axis.move_to(z_um) == pytest.approx(z_um, abs=0.2)
             assert emulator.motor.position_um == pytest.approx(-z_um, abs=0.2)
-
-
-def test_a_triggered_stack_through_the_focus_axis():
-    emulator = AsiEmulator()
-    with connected(emulator, speed_um_s=5000.0) as stage:
-        axis = FocusAxis(stage, sign=-1, tolerance_um=0.3, hardware_timed=True)
-        axis.move_to(40.0)
-        with axis.scanning(scan(5.0, 4)) as heights_um:
-            assert heights_um == pytest.approx((32.5, 37.5, 42.5, 47.5))
-            for z_um in heights_um:
-                emulator.pulse()
-                rest(stage)
-                assert axis.position_um() == pytest.approx(z_um, abs=0.2)
-            emulator.pulse()  # the last picture's
-        assert axis.move_to(0.0) == pytest.approx(0.0, abs=0.2)
-        assert emulator.motor.position_um == pytest.approx(0.0, abs=0.2)

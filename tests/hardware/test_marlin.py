@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.motion import FocusAxis
@@ -18,7 +18,7 @@ from hardware.stage import (
     StageUnreferenced,
 )
 from hardware.stages.marlin import DRIVER, parse_position, parse_soft_limits
-from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
+from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_until
 
 
 class TestMarlin(StageBehaviour):
@@ -26,9 +26,17 @@ class TestMarlin(StageBehaviour):
 
     driver = DRIVER
     stop_bytes = b"\nM410\n"
+    words = (
+        *(b"ok\n", b"ok P15 B3\n", b"Error:Printer halted. kill() called!\n", b"start\n", b"FIRMWARE_NAME:Marlin"),
+        *(b"X:0.00 Y:0.00 Z:1.00 E:0.00 Count X: 0 Y:0 Z:4000\n", b"echo:busy: processing\n", b"echo:Home Z First\n"),
+        b"\x00" * 30,
+    )
 
     def emulator(self):
         return MarlinEmulator(chatty=True)
+
+    def exchange(self, emulator):
+        emulator.machine = "Another"
 
     def trip(self, emulator):
         emulator.kill()
@@ -190,21 +198,11 @@ class TestHoming:
         monkeypatch.setattr("hardware.simulator.controllers.marlin.HOMING_S", 60.0)
         with MarlinEmulator() as emulator:
             stage = connect(emulator, home=True)
-            raised = []
-
-            def home():
-                try:
-                    stage.home()
-                except StageError as error:
-                    raised.append(error)
-
-            thread = threading.Thread(target=home)
-            thread.start()
-            wait_until(lambda: "G28 Z" in emulator.commands)
-            stage.stop()
-            thread.join(5.0)
-            assert len(raised) == 1
-            assert isinstance(raised[0], StageAlarm | StageStopped)
+            with Aside(stage.home) as homing:
+                wait_until(lambda: "G28 Z" in emulator.commands)
+                stage.stop()
+            assert len(homing.raised) == 1
+            assert homing.raised[0] in (StageAlarm, StageStopped)
             assert emulator.is_dead
             assert not stage.is_referenced
             with pytest.raises(StageError):
@@ -266,38 +264,3 @@ class TestParsers:
     )
     def test_soft_limits_in_the_words_of_all_versions(self, lines):
         assert parse_soft_limits(lines, "Z") == (-1.0, 2.5)
-
-
-class TestNoise:
-    """No byte sequence makes the driver hang, crash or move."""
-
-    @pytest.fixture(scope="class")
-    def line(self):
-        with MarlinEmulator() as emulator:
-            stage = connect(emulator, trust_position=False, timeout_s=0.1)
-            yield stage, emulator
-            stage.close()
-
-    @settings(deadline=None)
-    @given(
-        data=st.lists(
-            st.one_of(
-                st.binary(max_size=40),
-                st.sampled_from([b"ok\n", b"ok P15 B3\n", b"Error:Printer halted. kill() called!\n", b"start\n",
-                                 b"X:0.00 Y:0.00 Z:1.00 E:0.00 Count X: 0 Y:0 Z:4000\n", b"echo:busy: processing\n",
-                                 b"FIRMWARE_NAME:Marlin", b"echo:Home Z First\n", b"\x00" * 30]),
-            ),
-            max_size=6,
-        ).map(b"".join)
-    )  # fmt: skip
-    def test_between_commands(self, line, data):
-        stage, emulator = line
-        before_um = emulator.motor.position_um
-        emulator.noise(data)
-        began_s = time.monotonic()
-        for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
-            with contextlib.suppress(StageError):
-                call()
-        assert time.monotonic() - began_s < 5.0
-        assert emulator.motor.position_um == before_um
-        assert not any(command.startswith(("G0", "G28")) for command in emulator.commands)

@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import threading
 import time
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.simulator.controllers.openuc2 import OpenUc2Emulator
@@ -20,7 +19,7 @@ from hardware.stage import (
     StageUnreferenced,
 )
 from hardware.stages.openuc2 import DRIVER, Frames, OpenUc2Settings, stepper
-from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
+from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_until
 
 STOP = b'\n{"task":"/motor_act","motor":{"steppers":[{"stepperid":3,"isstop":1}]}}\n'
 
@@ -29,6 +28,9 @@ class OpenUc2Behaviour(StageBehaviour):
     driver = DRIVER
     stop_bytes = STOP
     settings: ClassVar = {"um_per_step": 0.1}
+
+    def exchange(self, emulator):
+        emulator.name = "UC2_Another"
 
     def test_a_reset_while_unplugged_is_noticed(self):
         """Its memory holds the position of the latest rest: after a reset at rest it is right, or not trusted."""
@@ -46,6 +48,12 @@ class OpenUc2Behaviour(StageBehaviour):
 
 class TestOpenUc2(OpenUc2Behaviour):
     """A build of 2025: a zero byte after each frame, and the system's log in between."""
+
+    words = (
+        *(b"++\r\n", b"--\r\n", b'{"qid":3,"success":1}\r\n', b'{"focusscan":{}}\r\n', b"rst:0xc (SW_CPU_RESET)\r\n"),
+        *(b'{"home":{"steppers":{"axis":3,"isDone":1}},"qid":2}\r\n', b'{"motor":{"steppers":[7]}}\r\n'),
+        *(b'"identifier_name"\r\n', b"\x00" * 30, b"[ 12345][I][a.cpp:1] b(): c\r\n"),
+    )
 
     def emulator(self):
         return OpenUc2Emulator(zero_bytes=True, chatty=True)
@@ -153,21 +161,11 @@ class TestHoming:
     def test_a_stop_ends_it_for_good(self):
         with OpenUc2Emulator() as emulator:
             stage = connect(emulator, **self.HOMING | {"home_speed_um_s": 100.0}, home_limit_s=1.0)
-            raised = []
-
-            def home():
-                try:
-                    stage.home()
-                except StageError as error:
-                    raised.append(error)
-
-            thread = threading.Thread(target=home)
-            thread.start()
-            wait_until(lambda: emulator.motor.is_moving)
-            time.sleep(0.1)
-            stage.stop()
-            thread.join(5.0)
-            assert [type(error) for error in raised] == [StageStopped]
+            with Aside(stage.home) as homing:
+                wait_until(lambda: emulator.motor.is_moving)
+                time.sleep(0.1)
+                stage.stop()
+            assert homing.raised == [StageStopped]
             halted_um = emulator.motor.position_um
             time.sleep(1.3)  # when its time is over, the firmware would start the motor again
             assert emulator.motor.position_um == halted_um
@@ -295,39 +293,3 @@ class TestParser:
         frames.feed("++")
         frames.feed(text)
         assert frames.feed("--") is None
-
-
-class TestNoise:
-    """No byte sequence makes the driver hang, crash or move."""
-
-    @pytest.fixture(scope="class")
-    def line(self):
-        with OpenUc2Emulator() as emulator:
-            stage = connect(emulator, trust_position=False, timeout_s=0.1)
-            yield stage, emulator
-            stage.close()
-
-    @settings(deadline=None)
-    @given(
-        data=st.lists(
-            st.one_of(
-                st.binary(max_size=40),
-                st.sampled_from([b"++\r\n", b"--\r\n", b'{"qid":3,"success":1}\r\n', b'{"focusscan":{}}\r\n',
-                                 b'{"home":{"steppers":{"axis":3,"isDone":1}},"qid":2}\r\n',
-                                 b'{"motor":{"steppers":[7]}}\r\n',
-                                 b"rst:0xc (SW_CPU_RESET)\r\n", b'"identifier_name"\r\n', b"\x00" * 30]),
-            ),
-            max_size=6,
-        ).map(b"".join)
-    )  # fmt: skip
-    def test_between_commands(self, line, data):
-        stage, emulator = line
-        before_um = emulator.motor.position_um
-        emulator.noise(data)
-        began_s = time.monotonic()
-        for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
-            with contextlib.suppress(StageError):
-                call()
-        assert time.monotonic() - began_s < 5.0
-        assert emulator.motor.position_um == before_um
-        assert not any("_act" in command for command in emulator.commands)

@@ -1,24 +1,19 @@
 """The Prior driver against the emulated controllers, and its parser against whatever comes."""
 
 import contextlib
-import dataclasses
-import time
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hardware.motion import FocusAxis
 from hardware.profile import load_profile
-from hardware.recognition import identify_port
-from hardware.simulator.controllers.asi import AsiEmulator
 from hardware.simulator.controllers.grbl import GrblEmulator
 from hardware.simulator.controllers.prior import PriorEmulator
-from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageUnreferenced
+from hardware.stage import StageError, StageLimitError, StageNoReply, StageUnreferenced
 from hardware.stages.prior import DRIVER, ERRORS, number, refusal
-from hardware.stages.registry import DRIVERS
 from models.errors import InputError
 from tests.hardware.stage_behaviour import StageBehaviour, rest
 
@@ -33,11 +28,6 @@ def connected(emulator, **changes):
         yield stage
 
 
-def at_one_baud(driver):
-    """A pseudo-terminal has none."""
-    return dataclasses.replace(driver, bauds=driver.bauds[:1])
-
-
 def trip(emulator):
     with emulator.lock:
         emulator.motor.low_um = emulator.motor.position_um
@@ -47,12 +37,30 @@ class TestProScan(StageBehaviour):
     driver = DRIVER
     stop_bytes = b"K\r"
     settings: ClassVar = {"top_speed_um_s": TOP}
+    alarm_words = "limit switch"
+    words = (
+        *(
+            b"R\r",
+            b"0\r",
+            b"4\r",
+            b"12345\r",
+            b"E,8\r",
+            b"END\r",
+            b"FOCUS = NONE\r",
+            b"PROSCAN INFORMATION\r",
+            b"1,2,3\r",
+        ),
+        *(b"-12", b"\x00" * 30, b"1,200\r"),
+    )
 
     def emulator(self):
         return PriorEmulator()
 
     def trip(self, emulator):
         trip(emulator)
+
+    def exchange(self, emulator):
+        emulator.serial_number = "99"
 
 
 class TestNanoScanZ(StageBehaviour):
@@ -88,39 +96,6 @@ class TestIdentity:
     def test_name_version_and_serial_number(self, emulator, words):
         with connected(emulator()) as stage:
             assert stage.identity == words
-
-    @pytest.mark.parametrize("emulator", [GrblEmulator, AsiEmulator])
-    def test_is_not_taken_for_another_nor_moves_it(self, emulator):
-        with emulator() as other:
-            assert identify_port(other.port, [at_one_baud(DRIVER)]) is None
-            assert other.motor.position_um == 0.0
-            assert not other.motor.is_moving
-
-    def test_no_other_driver_moves_it_when_it_asks_who_is_there(self, monkeypatch):
-        """A lone M, a V or a U would."""
-        others = [at_one_baud(driver) for driver in DRIVERS.values() if driver is not DRIVER]
-        for driver in others:  # nobody boots here
-            monkeypatch.setattr(f"{driver.identify.__module__}.BOOT_S", 0.2, raising=False)
-        with PriorEmulator(compatible=False) as emulator:
-            emulator.motor.put(50.0)
-            for driver in others:
-                assert identify_port(emulator.port, [driver]) is None
-                assert emulator.motor.position_um == 50.0, driver.name
-                assert not emulator.motor.is_moving, driver.name
-            found = identify_port(emulator.port, [DRIVER])
-            assert found is not None
-            assert emulator.motor.position_um == 50.0
-
-    def test_another_serial_number_after_a_cable_change_is_refused(self):
-        emulator = PriorEmulator()
-        with connected(emulator) as stage:
-            emulator.unplug()
-            with pytest.raises(StageError, match="cable"):
-                stage.position_um()
-            emulator.serial_number = "99"
-            emulator.replug()
-            with pytest.raises(StageError, match="Another controller"):
-                stage.reconnect(1.0)
 
     def test_somebody_else_is_refused(self):
         with pytest.raises(StageNoReply, match="No Prior controller"), connected(GrblEmulator()):
@@ -245,14 +220,6 @@ class TestMotor:
             assert not stage.is_referenced
             assert "lost its position" in stage.faults()[0]
 
-    def test_a_limit_switch_is_named(self):
-        emulator = PriorEmulator()
-        with connected(emulator, speed_um_s=500.0) as stage:
-            stage.start_move_by(-300.0)
-            trip(emulator)
-            with pytest.raises(StageAlarm, match="limit switch"):
-                rest(stage)
-
     def test_without_switches_to_ask_an_early_end_is_told_all_the_same(self):
         emulator = PriorEmulator(switches=False)
         with connected(emulator, speed_um_s=500.0) as stage:
@@ -260,26 +227,6 @@ class TestMotor:
             trip(emulator)
             with pytest.raises(StageUnreferenced, match="instead of"):
                 rest(stage)
-
-    def test_a_reset_at_rest_is_noticed_before_the_next_move(self):
-        emulator = PriorEmulator()
-        with connected(emulator) as stage:
-            stage.start_move_to(350.0)
-            rest(stage)
-            emulator.reset()
-            stage.position_um()
-            with pytest.raises(StageUnreferenced, match="zero"):
-                stage.start_move_to(300.0)
-
-    def test_a_small_jump_to_zero_is_noticed_too(self):
-        emulator = PriorEmulator()
-        with connected(emulator) as stage:
-            stage.start_move_to(3.0)
-            rest(stage)
-            emulator.reset()
-            stage.position_um()
-            with pytest.raises(StageUnreferenced, match="zero"):
-                stage.start_move_to(10.0)
 
     def test_refusals_are_sentences(self):
         emulator = PriorEmulator()
@@ -340,36 +287,3 @@ class TestParser:
     @pytest.mark.parametrize(("line", "code"), [("E,8", 8), ("E18", 18), ("E, 5", 5), ("E", None), ("E,", None)])
     def test_refusals(self, line, code):
         assert refusal(line) == code
-
-
-@pytest.fixture(scope="module")
-def noisy():
-    emulator = PriorEmulator()
-    with connected(emulator, trust_position=False, timeout_s=0.1) as stage:
-        yield stage, emulator
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    data=st.lists(
-        st.one_of(
-            st.binary(max_size=40),
-            st.sampled_from([b"R\r", b"0\r", b"4\r", b"12345\r", b"E,8\r", b"END\r", b"FOCUS = NONE\r",
-                             b"PROSCAN INFORMATION\r", b"1,2,3\r", b"-12", b"\x00" * 30]),
-        ),
-        max_size=6,
-    ).map(b"".join)
-)  # fmt: skip
-def test_no_bytes_make_the_driver_hang_crash_or_move(noisy, data):
-    stage, emulator = noisy
-    before_um = emulator.motor.position_um
-    emulator.noise(data)
-    began_s = time.monotonic()
-    for call in (stage.position_um, stage.is_moving, stage.faults, lambda: stage.start_move_to(100.0)):
-        with contextlib.suppress(StageError):
-            call()
-    assert time.monotonic() - began_s < 5.0
-    assert emulator.motor.position_um == before_um
-    assert not any(
-        command.startswith(("GZ", "U", "D ", "V", "M")) for command in emulator.commands if command[:3] != "VER"
-    )

@@ -19,6 +19,7 @@ class ZaberEmulator(Emulator):
     """``full_step_um``: of the screw. The travel is ``travel_um``; homing finds its lower end, which becomes 0.
 
     ``limits_um``: what ``limit.min`` and ``limit.max`` say. ``modern``: message numbers and checksums are known.
+    ``checked_replies``: ``comm.checksum`` is 1.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class ZaberEmulator(Emulator):
         alerts: bool = True,
         modern: bool = True,
         serial: int = 12345,
+        checked_replies: bool = False,
     ) -> None:
+        self.checked_replies = checked_replies
         self.address, self.alerts, self.modern = address, alerts, modern
         self.microstep_um = full_step_um / resolution
         self.settings: dict[str, int] = {
@@ -72,7 +75,11 @@ class ZaberEmulator(Emulator):
 
     def _alert(self) -> None:
         if self.alerts:
-            self.send(f"!{self.address:02d} 1 {self._status()} {self._shown()}")
+            self._say("!", f"{self.address:02d} 1 {self._status()} {self._shown()}")
+
+    def _say(self, kind: str, body: str) -> None:
+        check = f":{-sum(body.encode('ascii')) % 256:02X}" if self.checked_replies else ""
+        self.send(f"{kind}{body}{check}")
 
     def _status(self) -> str:
         return "BUSY" if self._task and self.motor.is_moving else "IDLE"
@@ -115,7 +122,7 @@ class ZaberEmulator(Emulator):
                 accepted, data = False, "BADDATA"
         tag = f" {number:02d}" if number >= 0 else ""
         verdict = "OK" if accepted else "RJ"
-        self.send(f"@{self.address:02d} {axis}{tag} {verdict} {self._status()} {self._shown()} {data}")
+        self._say("@", f"{self.address:02d} {axis}{tag} {verdict} {self._status()} {self._shown()} {data}")
 
     def _obey(self, words: list[str], axis: int) -> tuple[bool, str]:
         match words:
