@@ -133,6 +133,10 @@ ACTIONS: tuple[ActionSpec, ...] = (
         N_("Vouch for the position that the stage tells; nothing moves"), "Ctrl+Shift+P", "step",
     ),
     ActionSpec(
+        "gamepad", "stage", N_("Gamepad…"),
+        N_("See what a gamepad does, and let it move the stage"), "Ctrl+J", "gamepad",
+    ),
+    ActionSpec(
         "devices", "camera", N_("Devices…"),
         N_("Find stage and camera, and describe your microscope"), "Ctrl+M", "connect",
     ),
@@ -219,8 +223,8 @@ ACTIONS: tuple[ActionSpec, ...] = (
 )  # fmt: skip
 
 AFTER_LINE = frozenset(
-    {"close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "home", "connect", "live", "auto_contrast"}
-    | {"snapshot", "use_depth_of_field", "start", "surface_after_capture", "align", "shortcuts"}
+    {"close", "quit", "light_theme", "stage_up", "step_fine", "go_to", "home", "gamepad", "connect", "live"}
+    | {"auto_contrast", "snapshot", "use_depth_of_field", "start", "surface_after_capture", "align", "shortcuts"}
 )
 """A menu draws a line above these."""
 

@@ -3,10 +3,11 @@
 import logging
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, Qt, QUrl
+from PySide6.QtCore import QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
+    QDialog,
     QMainWindow,
     QStackedWidget,
     QVBoxLayout,
@@ -18,6 +19,8 @@ from app.bars import Bar, Bars
 from app.capture.device_page import DevicePage
 from app.capture.device_search import DeviceSearch
 from app.capture.faults import Faults
+from app.capture.gamepad import Gamepad
+from app.capture.gamepad_dialog import GamepadDialog
 from app.capture.link import MicroscopeLink
 from app.capture.run import CaptureRun
 from app.capture.workspace import CaptureWorkspace
@@ -26,6 +29,7 @@ from app.document import Document
 from app.files import Files
 from app.inspection.workspace import InspectWorkspace
 from app.labeling.workspace import LabelWorkspace
+from app.layouts import remember_geometry, remember_layouts, restore_geometry, restore_layouts
 from app.menus import Menus
 from app.opening import Opening, can_open
 from app.palette import Palette
@@ -49,8 +53,6 @@ log = logging.getLogger(__name__)
 
 WORKSPACES = ("capture", "surface", "label", "inspect")
 SMOOTHING = 1.0
-SMALL_SCREEN = 1600
-"""On a screen narrower than this the first start fills it."""
 
 
 class MainWindow(QMainWindow):
@@ -77,10 +79,11 @@ class MainWindow(QMainWindow):
         self._stop_bar: Bar | None = None
         self.faults = Faults(self.link, self.bars, lambda: self.capture.connect_microscope())
         self.search = DeviceSearch(self)
+        self.gamepad = Gamepad(self.link, self.settings.gamepad, self.stop, self)
         self.files = Files(self.opening, self.document, self.settings, self.bars, self)
         self._build()
         self._listen()
-        self._restore_geometry()
+        restore_geometry(self.settings, self)
         self.show_workspace(self.settings.workspace)
         self.files.look_for_interrupted()
         for problem in self.capture.left_out:
@@ -137,7 +140,7 @@ class MainWindow(QMainWindow):
         )
         self._connect_actions(actions)
         self._connect_pages()
-        self._restore_layouts()
+        restore_layouts(self.settings, self._pages_with_panels())
         self._show_document()
         self._show_stopped()
 
@@ -158,6 +161,7 @@ class MainWindow(QMainWindow):
             release=self.link.release,
             home=self.faults.ask_home,
             confirm_position=self.faults.ask_confirm,
+            gamepad=self.show_gamepad,
             devices=self.show_devices,
             cancel=self.tasks.cancel,
             snapshot=self._save_picture,
@@ -195,6 +199,7 @@ class MainWindow(QMainWindow):
         self.files.opening_begun.connect(lambda: self.show_workspace("surface"))
         self.files.failed.connect(lambda error: self.show_error("", error))
         self.files.captures_folder_changed.connect(self._on_captures_folder_changed)
+        self.gamepad.told.connect(self.tell)
         self.search.failed.connect(lambda error: self.show_error("", error))
         self.opening.opened.connect(self._on_opened)
         self.opening.saved.connect(self._on_saved)
@@ -221,12 +226,12 @@ class MainWindow(QMainWindow):
 
     def _rebuild(self, *, keep_layouts: bool = True) -> None:
         """Make everything that is seen anew; open bars stay, and what is set in the stack panel moves over."""
-        self._remember_layouts()
+        remember_layouts(self.settings, self._pages_with_panels())
         if not keep_layouts:
             self.settings.layouts = {}
         setup, sample = self.capture.stack.value(), self.capture.sample.text()
         options = self.surface.reconstruction.value()
-        for page in self.findChildren(DevicePage):
+        for page in (*self.findChildren(DevicePage), *self.findChildren(GamepadDialog)):
             page.close()
         for action in self.actions():
             self.removeAction(action)
@@ -245,37 +250,34 @@ class MainWindow(QMainWindow):
         """Every panel back to its place."""
         self._rebuild(keep_layouts=False)
 
-    def _remember_layouts(self) -> None:
-        layouts = {"capture": self.capture.save_layout(), "surface": self.surface.save_layout()}
-        self.settings.layouts = {name: bytes(state.toHex().data()).decode() for name, state in layouts.items()}
-
-    def _restore_layouts(self) -> None:
-        for name, page in (("capture", self.capture), ("surface", self.surface)):
-            if stored := self.settings.layouts.get(name):
-                page.restore_layout(QByteArray.fromHex(stored.encode()))
-
-    def _restore_geometry(self) -> None:
-        stored = QByteArray.fromHex(self.settings.geometry.encode())
-        if not self.settings.geometry or not self.restoreGeometry(stored):
-            available = self.screen().availableSize()
-            self.resize(available * 0.92)
-            if available.width() < SMALL_SCREEN:
-                self.setWindowState(Qt.WindowState.WindowMaximized)
+    def _pages_with_panels(self) -> dict[str, CaptureWorkspace | SurfaceWorkspace]:
+        return {"capture": self.capture, "surface": self.surface}
 
     # --- devices
 
     def show_devices(self) -> None:
         """The page that finds devices and describes a microscope; what it saves can be connected at once."""
-        for page in self.findChildren(DevicePage):
-            if page.isVisible():
-                page.raise_()
-                page.activateWindow()
-                return
+        if self._is_open(DevicePage):
+            return
         chosen = self.capture.profile.currentData() or ""
         page = DevicePage(self, self.search, self.link, chosen, self._stop_if_moving)
         page.saved.connect(lambda path: self.capture.show_profiles(str(path)))
         page.connectRequested.connect(lambda: self.capture.connect_microscope())
         page.show()
+
+    def show_gamepad(self) -> None:
+        """What the gamepad does, live, and whether it may move the stage."""
+        if not self._is_open(GamepadDialog):
+            GamepadDialog(self, self.gamepad, self._stop_if_moving).show()
+
+    def _is_open(self, kind: type[QDialog]) -> bool:
+        """Whether there is a page of this kind, which is then in front."""
+        for page in self.findChildren(kind):
+            if page.isVisible():
+                page.raise_()
+                page.activateWindow()
+                return True
+        return False
 
     # --- files
 
@@ -418,11 +420,12 @@ class MainWindow(QMainWindow):
         if self.link.busy == "capture" and not may_end_capture(self):
             event.ignore()
             return
-        self.settings.geometry = bytes(self.saveGeometry().toHex().data()).decode()
-        self._remember_layouts()
+        remember_geometry(self.settings, self)
+        remember_layouts(self.settings, self._pages_with_panels())
         if self._remember:
             save_settings(self.settings)
         self.hide()  # threads may need seconds to end; nobody has to look at a window that does not answer
+        self.gamepad.close()
         self.run.close()
         self.search.close()
         self.link.close()

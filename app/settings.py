@@ -58,6 +58,19 @@ def _moved_home() -> Path | None:
     return Path(name) if name else None
 
 
+class GamepadSettings(BaseModel):
+    """What of a gamepad moves the stage. Axes and buttons are counted from 0, as SDL does; ``dead_zone``: of 1."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+    axis: int = Field(default=1, ge=0, le=63)
+    up_is_negative: bool = True
+    hold_button: int = Field(default=5, ge=0, le=63)
+    stop_button: int = Field(default=1, ge=0, le=63)
+    dead_zone: float = Field(default=0.2, ge=0.05, le=0.9)
+    top_speed_um_s: float = Field(default=50.0, gt=0, le=10_000)
+
+
 class Settings(BaseModel):
     """Every remembered value with its default. Layouts are Qt's own state, as hexadecimal text."""
 
@@ -76,6 +89,7 @@ class Settings(BaseModel):
     auto_contrast: bool = True
     jog_steps_um: tuple[float, float, float] = (1.0, 10.0, 100.0)
     jog_step: int = Field(default=1, ge=0, le=2)
+    gamepad: GamepadSettings = Field(default_factory=GamepadSettings)
     by_step: bool = True
     step_um: float = Field(default=2.0, gt=0)
     frame_count: int = Field(default=40, ge=2)
