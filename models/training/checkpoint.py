@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from models.atomic import replacing
@@ -22,6 +22,8 @@ from models.training.recipe import Recipe
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
+_SHOWN = 4
+"""More differences of two recipes than these are only counted."""
 
 State = dict[str, Any]
 
@@ -93,11 +95,14 @@ def check_continues(checkpoint: Checkpoint, recipe: Recipe, data: list[str] | No
             )
         )
     if changes := recipe.differences(before):
+        shown = ", ".join(changes[:_SHOWN])
+        if len(changes) > _SHOWN:
+            shown = _("{changes} and {n} more").format(changes=shown, n=len(changes) - _SHOWN)
         raise InputError(
             _(
                 "The run in {path} was begun with another recipe: now {changes}. Go on with the same recipe, choose "
                 "another --out, or start again with --fresh."
-            ).format(path=folder, changes=", ".join(changes))
+            ).format(path=folder, changes=shown)
         )
     if data is not None and checkpoint.data is not None and data != checkpoint.data:
         raise InputError(
@@ -122,8 +127,9 @@ def write_weights(folder: Path, network: nn.Module, card: Mapping[str, Any]) -> 
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"network": str(card["network"])})
-        sha256 = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        content = save(tensors, metadata={"network": str(card["network"])})
+        temporary.write_bytes(content)  # save_file() would leave a file that nobody else may read
+        sha256 = hashlib.sha256(content).hexdigest()
     text = json.dumps({**card, "sha256": sha256}, ensure_ascii=False, indent=2, allow_nan=False)
     with replacing(folder / CARD) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

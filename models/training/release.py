@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from models.atomic import replacing
 from models.errors import InputError
@@ -54,8 +54,9 @@ def release(weights: Path, scenes: Sequence[Scene], out: Path, progress: Progres
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     metadata = {"network": name, "calibration": calibration.to_json()}
     with replacing(out) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        content = save(tensors, metadata=metadata)
+        temporary.write_bytes(content)  # save_file() would leave a file that nobody else may read
+        digest = hashlib.sha256(content).hexdigest()
     card = {**_card_of(weights), "network": name, "file": out.name, "sha256": digest}
     card["calibration"] = {
         "scenes": len(scenes),

@@ -89,6 +89,8 @@ def test_the_published_network_trains_and_its_weights_fuse(shards, tmp_path, pre
     )
     assert card["recipe"]["optimiser"]["learning_rate"] == 1e-3
     assert card["sha256"] == result.sha256
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in ("weights.safetensors", "card.json")}
+    assert len(modes) == 1, "whoever may read the card may read the weights"
     assert subprocess.check_output(["sha256sum", tmp_path / "out" / "weights.safetensors"], text=True).startswith(
         result.sha256
     )
@@ -189,6 +191,7 @@ def test_a_damaged_checkpoint_is_said_and_a_foreign_one_too(shards, tmp_path):
         ({"seed": 1}, "seed = 1 instead of 0"),
         ({"optimiser": {"learning_rate": 0.5}}, r"optimiser\.learning_rate = 0\.5 instead of 0\.0015"),
         ({"batch": 3, "ema": 0.5}, r"batch = 3 instead of 2, ema = 0\.5 instead of 0\.998"),
+        ({"augmentation": {"flip": False, "rotate": False, "gamma": 0, "gain": 0, "noise": 0}}, "flip.* and 1 more"),
         ({"stages": [{"crop": [16, 16], "frames": [3, 5]}]}, r"stages\.0\.until = 1\.0 instead of 0\.5"),
     ],
 )
