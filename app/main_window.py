@@ -7,7 +7,6 @@ from PySide6.QtCore import QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QApplication,
-    QDialog,
     QMainWindow,
     QStackedWidget,
     QVBoxLayout,
@@ -16,11 +15,9 @@ from PySide6.QtWidgets import (
 
 from app.actions import Actions
 from app.bars import Bar, Bars
-from app.capture.device_page import DevicePage
 from app.capture.device_search import DeviceSearch
 from app.capture.faults import Faults
 from app.capture.gamepad import Gamepad
-from app.capture.gamepad_dialog import GamepadDialog
 from app.capture.link import MicroscopeLink
 from app.capture.run import CaptureRun
 from app.capture.workspace import CaptureWorkspace
@@ -32,10 +29,10 @@ from app.labeling.workspace import LabelWorkspace
 from app.layouts import remember_geometry, remember_layouts, restore_geometry, restore_layouts
 from app.menus import Menus
 from app.opening import Opening, can_open
-from app.palette import Palette
 from app.qt_language import prepare_qt_for
 from app.scale_bar import ScaleBar
 from app.settings import Settings, load_settings, log_folder, save_settings
+from app.side_pages import SidePages
 from app.status_line import StatusLine
 from app.surface.reconstruction_panel import options_of
 from app.surface.workspace import SurfaceWorkspace
@@ -101,6 +98,7 @@ class MainWindow(QMainWindow):
         self.surface = SurfaceWorkspace(
             self.document, actions=(actions["open"], actions["open_folder"], actions["capture"])
         )
+        self.side_pages = SidePages(self, self.link, self.search, self.gamepad, self.capture)
         self._pages = QStackedWidget()
         for page in (
             self.capture,
@@ -161,8 +159,8 @@ class MainWindow(QMainWindow):
             release=self.link.release,
             home=self.faults.ask_home,
             confirm_position=self.faults.ask_confirm,
-            gamepad=self.show_gamepad,
-            devices=self.show_devices,
+            gamepad=self.side_pages.show_gamepad,
+            devices=self.side_pages.show_devices,
             cancel=self.tasks.cancel,
             snapshot=self._save_picture,
             auto_contrast=lambda on: setattr(self.settings, "auto_contrast", on),
@@ -171,7 +169,7 @@ class MainWindow(QMainWindow):
             set_scale=self.show_scale_bar,
             align=lambda on: self._change_options(align="similarity" if on else "none"),
             smooth=lambda on: self._change_options(regularisation=SMOOTHING if on else 0.0),
-            palette=self.show_palette,
+            palette=lambda: self.side_pages.show_palette(actions),
             shortcuts=lambda: ShortcutsDialog(self, actions).open(),
             log=open_log_folder,
             about=lambda: AboutDialog(self).open(),
@@ -231,8 +229,7 @@ class MainWindow(QMainWindow):
             self.settings.layouts = {}
         setup, sample = self.capture.stack.value(), self.capture.sample.text()
         options = self.surface.reconstruction.value()
-        for page in (*self.findChildren(DevicePage), *self.findChildren(GamepadDialog)):
-            page.close()
+        self.side_pages.close()
         for action in self.actions():
             self.removeAction(action)
         self.surface.close_threads()
@@ -252,32 +249,6 @@ class MainWindow(QMainWindow):
 
     def _pages_with_panels(self) -> dict[str, CaptureWorkspace | SurfaceWorkspace]:
         return {"capture": self.capture, "surface": self.surface}
-
-    # --- devices
-
-    def show_devices(self) -> None:
-        """The page that finds devices and describes a microscope; what it saves can be connected at once."""
-        if self._is_open(DevicePage):
-            return
-        chosen = self.capture.profile.currentData() or ""
-        page = DevicePage(self, self.search, self.link, chosen, self._stop_if_moving)
-        page.saved.connect(lambda path: self.capture.show_profiles(str(path)))
-        page.connectRequested.connect(lambda: self.capture.connect_microscope())
-        page.show()
-
-    def show_gamepad(self) -> None:
-        """What the gamepad does, live, and whether it may move the stage."""
-        if not self._is_open(GamepadDialog):
-            GamepadDialog(self, self.gamepad, self._stop_if_moving).show()
-
-    def _is_open(self, kind: type[QDialog]) -> bool:
-        """Whether there is a page of this kind, which is then in front."""
-        for page in self.findChildren(kind):
-            if page.isVisible():
-                page.raise_()
-                page.activateWindow()
-                return True
-        return False
 
     # --- files
 
@@ -381,13 +352,6 @@ class MainWindow(QMainWindow):
     def stop(self) -> None:
         """Esc and the red button."""
         self.link.stop()
-
-    def _stop_if_moving(self) -> None:
-        if self.link.busy or self.link.target_um is not None:
-            self.link.stop()
-
-    def show_palette(self) -> None:
-        Palette(self.actions_by_name, self, self._stop_if_moving).open()
 
     # --- readings
 

@@ -188,7 +188,7 @@ def test_escape_stops_a_move_and_release_is_deliberate(qtbot: QtBot, connected: 
 
 def test_stop_works_while_the_palette_is_open(qtbot: QtBot, connected: MainWindow) -> None:
     connected.link.move_to(450.0)
-    connected.show_palette()
+    connected.actions_by_name["palette"].trigger()
     from app.palette import Palette
 
     palette = connected.findChild(Palette)

@@ -121,8 +121,9 @@ def test_search_finds_the_controller_and_fills_the_page_in(qtbot: QtBot, page: D
 def test_the_search_shows_progress_and_can_be_cancelled(qtbot: QtBot, page: DevicePage, monkeypatch) -> None:
     waiting = page._search.worker
 
-    def never(ports, *, progress, cancel):
+    def never(ports, *, progress, told, cancel):
         progress(3, 8)
+        told("Asking COM7")
         cancel.wait(LONG / 1000)
         raise search_module.Cancelled
 
@@ -130,6 +131,8 @@ def test_the_search_shows_progress_and_can_be_cancelled(qtbot: QtBot, page: Devi
     QTest.mouseClick(page.search, LEFT)
     qtbot.waitUntil(lambda: page.progress.value() == 3 and page.progress.maximum() == 8, timeout=LONG)
     assert page.progress.isVisible()
+    qtbot.waitUntil(lambda: page.asking.text() == "Asking COM7", timeout=LONG)
+    assert page.progress.value() == 3
     assert not page.search.isVisible()
     QTest.mouseClick(page.cancel, LEFT)
     qtbot.waitUntil(lambda: not waiting.title, timeout=LONG)

@@ -85,14 +85,14 @@ def test_palette_finds_and_runs_an_action(qtbot, window: MainWindow) -> None:
 
 
 def test_palette_goes_away_on_escape(qtbot, window: MainWindow) -> None:
-    window.show_palette()
+    window.actions_by_name["palette"].trigger()
     palette = window.findChild(Palette)
     QTest.keyClick(palette.field, Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: window.findChild(Palette) is None)
 
 
 def test_palette_does_not_run_what_is_disabled(qtbot, window: MainWindow) -> None:
-    window.show_palette()
+    window.actions_by_name["palette"].trigger()
     palette = window.findChild(Palette)
     QTest.keyClicks(palette.field, "Start Capture")
     QTest.keyClick(palette.field, Qt.Key.Key_Return)
@@ -244,7 +244,7 @@ def test_many_bars_leave_nothing_behind_that_crashes(qtbot, window: MainWindow) 
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
     assert window.bars.bars() == []
     for _ in range(3):
-        window.show_palette()
+        window.actions_by_name["palette"].trigger()
         palette = window.findChild(Palette)
         QTest.keyClicks(palette.field, "exp")
         assert palette.list.count() > 0
