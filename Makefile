@@ -40,10 +40,14 @@ bench: system-test $(VENV)/installed-test
 # Every network of docs/benchmarks.md from nothing: the same scenes and the same minutes of one core for each, then the
 # tables. Killed, the same command goes on. Our two networks have a recipe of their own, DefocusNet does not bear the
 # common rate. ROCKS: folders of other people's stacks with known heights, such as those of Cou and Guennebaud.
+# OWN_RECIPE=comparison trains ours as the others, in folders of that name.
 MINUTES ?= 30
 ROCKS ?=
 ENGINES ?= torch openvino
 OWN := gplws-net gplws-net-live
+OWN_RECIPE ?= default
+run_of = runs/$(1)$(if $(filter $(OWN),$(1)),$(patsubst %,-%,$(filter-out default,$(OWN_RECIPE))))
+recipe_of = $(if $(filter $(OWN),$(1)),$(OWN_RECIPE),$(if $(filter defocus-net,$(1)),comparison-slow,comparison))
 COMPARED ?= $(OWN) gplws-net-2023 gplws-net-2023-concat gplws-net-2023-single gplws-net-2023-plain \
 	gplws-net-2023-depthwise gplws-net-2023-concat-plain gplws-net-2023-concat-depthwise \
 	ddff defocus-net aif-depth-net fvnet dfvnet dff-in-the-wild
@@ -55,18 +59,13 @@ compare: $(VENV)/installed-test
 	for s in test calibration $(STYLES); do \
 		$(BIN)/reliefscope scenes --split $$s --out runs/splits/$$s || exit; \
 	done
-	for n in $(COMPARED); do \
-		case $$n in gplws-net|gplws-net-live) r=default;; defocus-net) r=comparison-slow;; *) r=comparison;; esac; \
-		$(BIN)/reliefscope train --config $$r --network $$n --data runs/mixed --data runs/textured \
-			--out runs/$$n --minutes $(MINUTES) --threads 1 || exit; \
-	done
-	for n in $(filter $(OWN),$(COMPARED)); do \
-		$(BIN)/reliefscope calibrate runs/$$n/weights.safetensors --scenes runs/splits/calibration \
-			--out runs/$$n/$$n.safetensors || exit; \
-	done
+	$(foreach n,$(COMPARED),$(BIN)/reliefscope train --config $(call recipe_of,$(n)) --network $(n) \
+		--data runs/mixed --data runs/textured --out $(call run_of,$(n)) --minutes $(MINUTES) --threads 1 &&) true
+	$(foreach n,$(filter $(OWN),$(COMPARED)),$(BIN)/reliefscope calibrate $(call run_of,$(n))/weights.safetensors \
+		--scenes runs/splits/calibration --out $(call run_of,$(n))/$(n).safetensors &&) true
 	$(BIN)/reliefscope benchmark --scenes "test scenes=runs/splits/test" \
 		$(foreach s,$(STYLES),--scenes "$(s)=runs/splits/$(s)") $(foreach r,$(ROCKS),--scenes "rocks=$(r)") \
-		$(foreach n,$(COMPARED),--weights runs/$(n)/$(if $(filter $(OWN),$(n)),$(n),weights).safetensors) \
+		$(foreach n,$(COMPARED),--weights $(call run_of,$(n))/$(if $(filter $(OWN),$(n)),$(n),weights).safetensors) \
 		--latency $(foreach e,$(ENGINES),--engine $(e)) --tuned-allocator \
 		--results runs/results.json --markdown docs/benchmarks.md
 
