@@ -14,15 +14,18 @@ Choice = tuple[str, Callable[[], object]]
 
 
 class Bar(QFrame):
-    """One message: who speaks, what happened, at most two things to do about it, and a way to put it aside."""
+    """One message: who speaks, what happened, what can be done about it, and, unless it is a question, a way to put it
+    aside.
+    """
 
     dismissed = Signal()
 
     def __init__(self, kind: str, source: str, text: str, choices: tuple[Choice, ...]) -> None:
         super().__init__()
-        set_role(self, f"bar-{kind}")
+        set_role(self, "bar-fault" if kind == "question" else f"bar-{kind}")
         self.source, self.text = source, text
         self._kind, self._symbol = kind, QLabel()
+        self.is_question = kind == "question"
         self._label = QLabel()
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setText(f"{source}: {text}" if source else text)
@@ -45,6 +48,7 @@ class Bar(QFrame):
         aside.setToolTip(_("Put this message aside"))
         aside.setAccessibleName(_("Put this message aside"))
         aside.clicked.connect(self.dismiss)
+        aside.setHidden(self.is_question)
         row.addWidget(aside)
         self.refresh_icons()
 
@@ -53,6 +57,7 @@ class Bar(QFrame):
         theme = current()
         name, color = {
             "fault": ("fault", theme.red),
+            "question": ("fault", theme.red),
             "look": ("fault", theme.amber),
             "info": ("about", theme.accent),
         }[self._kind]
@@ -82,6 +87,10 @@ class Bars(QWidget):
     def show_fault(self, source: str, text: str, *choices: Choice) -> Bar:
         return self._show("fault", source, text, choices)
 
+    def show_question(self, source: str, text: str, *choices: Choice) -> Bar:
+        """A fault that waits for one of these choices: it stays until then."""
+        return self._show("question", source, text, choices)
+
     def show_look(self, source: str, text: str, *choices: Choice) -> Bar:
         """Something to look at that is no fault."""
         return self._show("look", source, text, choices)
@@ -105,6 +114,8 @@ class Bars(QWidget):
             self._bars.remove(bar)
 
     def _show(self, kind: str, source: str, text: str, choices: tuple[Choice, ...]) -> Bar:
+        if source and text.startswith(source):  # it is named once
+            text = text.removeprefix(source).lstrip(": ")
         for bar in self.bars():
             if (bar.source, bar.text) == (source, text):
                 bar.dismiss()
@@ -112,6 +123,6 @@ class Bars(QWidget):
         bar.dismissed.connect(lambda: self._remove(bar))
         self._bars.insert(0, bar)
         self._column.insertWidget(0, bar)
-        for old in self.bars()[self.MOST :]:
+        for old in [bar for bar in self._bars if not bar.is_question][self.MOST :]:
             old.dismiss()
         return bar

@@ -71,7 +71,7 @@ class MainWindow(QMainWindow):
         self.link = MicroscopeLink(self)
         self.run = CaptureRun(self.link, self)
         self.opening = Opening(self.document, lambda: self.settings.reconstruction, self)
-        self.link.set_auto_contrast(self.settings.auto_contrast)
+        self.link.pictures.set_auto_contrast(self.settings.auto_contrast)
         self.bars = Bars()
         self._stop_bar: Bar | None = None
         self.faults = Faults(self.link, self.bars, lambda: self.capture.connect_microscope())
@@ -334,8 +334,6 @@ class MainWindow(QMainWindow):
         """A fault of a device or a task: the text is for the user where we wrote it, and in the log otherwise."""
         if isinstance(error, ReliefscopeError):
             text = str(error)
-            if source and text.startswith(source):
-                text = text.removeprefix(source).lstrip(": ")
         else:
             text = _("Something unexpected went wrong ({kind}: {error}). The log has the details.").format(
                 kind=type(error).__name__, error=error

@@ -77,4 +77,4 @@ class Tasks(QObject):
         link.poll()
         self._status.show_height(link.z_um)
         exposure_ms = link.settings.exposure_ms if link.device else None
-        self._status.show_camera(exposure_ms, link.fps if link.live and not link.busy else None)
+        self._status.show_camera(exposure_ms, link.pictures.fps if link.live and not link.busy else None)

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import signal
+import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from models.errors import Cancelled
 from models.language import _
 
 INTERRUPTED = 130
@@ -52,6 +54,47 @@ def cancelled_by_ctrl_c() -> Iterator[threading.Event]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def broken_off_by_ctrl_c(cancel: threading.Event) -> Iterator[None]:
+    """Within :func:`cancelled_by_ctrl_c`, around what cannot look at it: Ctrl-C sets ``cancel``, raises Cancelled."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        cancel.set()
+        raise Cancelled from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def can_ask() -> bool:
+    """Whether a person would see a question, and could answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def choose(question: str, choices: Mapping[str, str]) -> str | None:
+    """Ask for one of ``choices``, titles by their keys; None where the input has ended. See :func:`can_ask`."""
+    complain(question)
+    for key, title in choices.items():
+        complain(f"  {key}  {title}")
+    _forget_what_was_typed()
+    while True:
+        complain(_("Type {keys} and press Enter.").format(keys=" / ".join(choices)))
+        line = sys.stdin.readline()
+        if not line:
+            return None
+        if (key := line.strip().lower()) in choices:
+            return key
+
+
+def _forget_what_was_typed() -> None:
+    """Before the question was asked: it is no answer."""
+    if sys.platform != "win32":
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def print_json(document: Any) -> None:
@@ -98,21 +141,39 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h" if minutes >= 60 else f"{seconds / 60:.1f} min"
 
 
+class ProgressReport:
+    """A bar with the time left where stderr is a terminal, nothing elsewhere. What is not given stays as it was."""
+
+    def __init__(self, title: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(title, total=None)
+
+    def __call__(self, done: int | None = None, total: int | None = None, title: str | None = None) -> None:
+        self._bar.update(self._task, completed=done, total=total, description=title)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        self._bar.start()
+        try:
+            yield
+        finally:
+            self._bar.stop()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Out of the way of a question."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
+
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[..., None]]:
-    """Yield ``report(done, total, title)``, drawn as a bar with the time left where stderr is a terminal.
-
-    What is not given stays as it was.
-    """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done=None, total=None, title=None: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=None)
-
-        def report(done: int | None = None, total: int | None = None, title: str | None = None) -> None:
-            progress.update(task, completed=done, total=total, description=title)
-
+def progress_bar(title: str) -> Iterator[ProgressReport]:
+    """Yield ``report(done, total, title)``, and draw it meanwhile."""
+    report = ProgressReport(title)
+    with report.shown():
         yield report

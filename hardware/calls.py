@@ -1,4 +1,4 @@
-"""Calls into an SDK that may hang: made in a thread of their own, so that waiting for them can end."""
+"""Calls that may take long or hang: made in a thread of their own, so that waiting for them can end."""
 
 import threading
 from collections.abc import Callable
@@ -7,6 +7,14 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+
+def started(name: str, call: Callable[[], Result]) -> Future[Result]:
+    """One call in a thread of its own, which begins at once; whoever asked for it can do something else meanwhile."""
+    calls = CallThread(name)
+    future = calls.start(call)
+    calls.close()
+    return future
 
 
 class CallThread:

@@ -95,7 +95,7 @@ class Interruption:
     last_um: float | None
 
     @property
-    def question(self) -> str:
+    def text(self) -> str:
         """What a person has to know to choose, in whole sentences."""
         parts = [str(self.error), _("{n} frames are safe; the capture waits.").format(n=self.frame_index)]
         if self.z_um is not None and self.last_um is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.capture.picture import SteadyLevels, look_at, white_of
 from hardware.camera import Camera, CameraError, CameraRanges, CameraSettings
 from hardware.profile import Microscope
+from hardware.stage import StageError
 from models.errors import ReliefscopeError
 from models.focal_stack import Optics
 from models.language import _
@@ -29,6 +30,12 @@ class Device:
     ranges: CameraRanges
     pixel_um: float | None
     optics: Optics | None
+
+    def source_of(self, error: Exception) -> str:
+        """Which device an error is about, empty where it is about neither."""
+        if isinstance(error, CameraError):
+            return self.camera_name
+        return self.stage_name if isinstance(error, StageError) else ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ class Faults:
     def __init__(self, link: MicroscopeLink, bars: Bars, connect: Callable[[], None]) -> None:
         self._link, self._bars, self._connect = link, bars, connect
         self._of_stage: list[Bar] = []
+        self._question: Bar | None = None
+        link.reference.asked.connect(self._show_question)
         link.stage.back.connect(self._stage_is_back)
         link.stage.changed.connect(self._look_again)
 
@@ -34,7 +36,7 @@ class Faults:
                     "Homing drives the stage until it finds its reference switch, perhaps through its whole travel. "
                     "Move the objective and the sample out of its way first. STOP halts it at any time."
                 ),
-                (_("Home Now"), self._link.home),
+                (_("Home Now"), self._link.reference.home),
             )
         )
 
@@ -50,9 +52,23 @@ class Faults:
                     "Is the stage really at {z:.2f} µm? Limits and heights will be counted from there; if it is wrong, "
                     "the next move can drive the objective into the sample. Nothing moves now."
                 ).format(z=z_um),
-                (_("It Is Right"), self._link.confirm_position),
+                (_("It Is Right"), self._link.reference.confirm),
             )
         )
+
+    def _show_question(self) -> None:
+        """What a capture waits for stays until it is answered."""
+        if self._question is not None:
+            self._question.dismiss()
+            self._question = None
+        question, device = self._link.reference.question, self._link.device
+        if question is not None and device is not None:
+            answer = self._link.reference.answer
+            self._question = self._bars.show_question(
+                device.source_of(question.error),
+                question.text,
+                *((way.title, lambda way=way: answer(way)) for way in question.ways),
+            )
 
     @property
     def _stage_name(self) -> str:

@@ -50,8 +50,8 @@ class CaptureRun(QObject):
 
     def start(self, plan: SweepPlan, folder: Path, sample: str, options: ReconstructionOptions) -> None:
         """Capture ``plan`` into a new file in ``folder``."""
-        device = self._link.device
-        if device is None or self._link.busy:
+        device, estimate = self._link.device, self._link.estimate(plan)
+        if device is None or estimate is None or self._link.busy:
             return
         try:
             path = new_path(folder, sample)
@@ -64,7 +64,7 @@ class CaptureRun(QObject):
         self._map = growing = GrowingMap(
             options,
             frame_count=plan.frame_count,
-            frame_bytes=self._link.frame_bytes(),
+            frame_bytes=estimate.bytes // plan.frame_count,
             pixel_um=device.pixel_um,
             provenance={"file": path.name, "device": device.name},
             path=path,

@@ -205,7 +205,7 @@ class CaptureWorkspace(QWidget):
             connect=self.connect_microscope,
             disconnect=link.disconnect,
             live=link.set_live,
-            auto_contrast=link.set_auto_contrast,
+            auto_contrast=link.pictures.set_auto_contrast,
             auto_exposure=link.auto_exposure,
             autofocus=self.autofocus,
             start=self.start_capture,
@@ -322,7 +322,7 @@ class CaptureWorkspace(QWidget):
             reason = _("Connect a microscope first.")
         elif self._link.is_stopped:
             reason = _("The stage is stopped; release it first.")
-        elif not self._link.stage.referenced:
+        elif not self._link.stage.referenced and not capturing:
             reason = _("The stage does not know where it is: home it, or confirm its position.")
         elif not capturing:
             reason = self.stack.problem
@@ -335,7 +335,7 @@ class CaptureWorkspace(QWidget):
         self._actions["live"].setChecked(self._link.live)
 
     def _show_picture(self) -> None:
-        picture = self._link.take_picture()
+        picture = self._link.pictures.take()
         if picture is not None and self._link.device is not None:
             self.live.show_picture(picture, self._link.device.pixel_um)
 

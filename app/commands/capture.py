@@ -1,18 +1,32 @@
 """``capture`` and ``recover``."""
 
 import time
+from concurrent.futures import wait
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from app.settings import profile_called
-from app.terminal import INTERRUPTED, cancelled_by_ctrl_c, complain, print_facts, print_json, progress_bar
-from hardware.camera import CameraError, CameraSettings
+from app.terminal import (
+    INTERRUPTED,
+    ProgressReport,
+    broken_off_by_ctrl_c,
+    can_ask,
+    cancelled_by_ctrl_c,
+    choose,
+    complain,
+    print_facts,
+    print_json,
+    progress_bar,
+)
+from hardware.calls import started
+from hardware.camera import Camera, CameraError, CameraSettings
 from hardware.motion import FocusAxis
 from hardware.profile import Profile, load_profile, open_microscope
-from hardware.recovery import Recovery
+from hardware.recovery import Interruption, Recovery, WayOn
 from hardware.stage import StageError
 from hardware.sweep import SweepPlan, capture
 from models.capture_file import check_new
@@ -20,6 +34,10 @@ from models.errors import Cancelled, InputError
 from models.language import _
 from models.storage import frames_written, is_complete, recover
 from models.validation import first_problem
+
+HOMING_POLL_S = 0.05
+HALT_S = 5.0
+"""So long a homing that was stopped may take to end."""
 
 
 def register(cli: typer.Typer) -> None:
@@ -159,7 +177,7 @@ def _capture(
                     metadata={"profile": profile.name, "objective": profile.objective},
                     on_frame=lambda frame: report(frame.index + 1, plan.frame_count),
                     cancel=cancel,
-                    recovery=Recovery(axis, camera, cancel=cancel, told=complain),
+                    recovery=_recovery(axis, camera, cancel, report),
                 )
         except Cancelled:
             _explain_interruption(out)
@@ -193,12 +211,7 @@ def _capture(
 def _take_reference(axis: FocusAxis, reference: str) -> None:
     """Home, trust the position, or neither: a stage that does not know where it is refuses every move."""
     if reference == "home":
-        complain(_("{stage} is homing. Ctrl-C halts it.").format(stage=axis.name))
-        try:
-            axis.home()
-        except KeyboardInterrupt:
-            axis.stop()
-            raise
+        _home(axis)
     elif reference == "trust":
         axis.confirm_position()
     elif not axis.is_referenced:
@@ -207,6 +220,34 @@ def _take_reference(axis: FocusAxis, reference: str) -> None:
                 faults=" ".join(axis.faults())
             )
         )
+
+
+def _home(axis: FocusAxis) -> None:
+    complain(_("{stage} is homing. Ctrl-C halts it.").format(stage=axis.name))
+    homing = started("homing", axis.home)  # so that the STOP comes in its midst, and not after it was broken off
+    try:
+        while not homing.done():
+            time.sleep(HOMING_POLL_S)
+    except KeyboardInterrupt:
+        axis.stop()
+        wait([homing], HALT_S)
+        raise
+    homing.result()
+
+
+def _recovery(axis: FocusAxis, camera: Camera, cancel: Event, report: ProgressReport) -> Recovery:
+    """Somebody at a terminal is asked how it goes on; without one the capture ends, and keeps its frames."""
+
+    def decide(interruption: Interruption) -> WayOn:
+        with report.paused(), broken_off_by_ctrl_c(cancel):
+            key = choose(interruption.text, {way.value: way.title for way in interruption.ways})
+        return WayOn.END if key is None else WayOn(key)
+
+    def home() -> None:
+        with broken_off_by_ctrl_c(cancel):
+            _home(axis)
+
+    return Recovery(axis, camera, cancel=cancel, told=complain, decide=decide if can_ask() else None, home=home)
 
 
 def _explain_interruption(path: Path) -> None:

@@ -100,6 +100,7 @@ def window(qtbot: QtBot, settings: Settings) -> Iterator[MainWindow]:
     qtbot.waitUntil(window.isActiveWindow)
     yield window
     window.link.stop()
+    qtbot.waitUntil(lambda: not window.link.busy, timeout=10_000)  # closing in mid-capture asks, and waits for ever
     window.close()
     window.deleteLater()
 

@@ -56,7 +56,7 @@ def test_connecting_shows_the_device_and_live_pictures(qtbot: QtBot, connected: 
     assert picture.image.shape == (96, 128)
     assert picture.histogram.sum() == pytest.approx(1.0)
     qtbot.waitUntil(lambda: window.status.fps.text().endswith(" fps"), timeout=LONG)
-    assert window.link.fps > 0
+    assert window.link.pictures.fps > 0
 
 
 def test_a_microscope_that_cannot_be_opened_says_so(qtbot: QtBot, window: MainWindow, monkeypatch) -> None:
@@ -73,7 +73,7 @@ def test_a_microscope_that_cannot_be_opened_says_so(qtbot: QtBot, window: MainWi
 def test_live_view_can_be_halted(qtbot: QtBot, connected: MainWindow) -> None:
     connected.actions_by_name["live"].trigger()
     qtbot.wait(100)
-    connected.link.take_picture()
+    connected.link.pictures.take()
     with qtbot.waitSignal(connected.link.pictureReady, timeout=300, raising=False) as blocker:
         pass
     assert not blocker.signal_triggered
@@ -348,20 +348,25 @@ def test_a_camera_fault_names_the_camera_and_keeps_the_frames(
 ) -> None:
     monkeypatch.setattr("hardware.recovery.PATIENCE_S", 0.5)
     in_the_middle(qtbot, connected)
-    connected.link._microscope.camera.fail_at(2)
+    connected.link.microscope.camera.fail_at(2)
+    qtbot.waitUntil(lambda: any(bar.is_question for bar in connected.bars.bars()), timeout=LONG)
+    question = next(bar for bar in connected.bars.bars() if bar.is_question)
+    assert question.source == connected.link.device.camera_name
+    assert [button.text() for button in question.buttons] == ["Try again", "End here and keep the frames"]
+    QTest.mouseClick(question.buttons[1], LEFT)
     qtbot.waitUntil(lambda: connected.document.stack is not None, timeout=LONG)
     qtbot.waitUntil(lambda: any(bar.source for bar in connected.bars.bars()), timeout=LONG)
     fault = next(bar for bar in connected.bars.bars() if bar.source)
     assert fault.source == connected.link.device.camera_name
     assert fault.buttons[0].text() == "Reconnect"
     assert any("They are kept in" in text for text in texts(connected))
-    connected.link._microscope.camera.fail_at(None)  # plugged in again
+    connected.link.microscope.camera.fail_at(None)  # plugged in again
     with qtbot.waitSignal(connected.link.pictureReady, timeout=LONG):
         QTest.mouseClick(fault.buttons[0], LEFT)
 
 
 def test_a_camera_fault_in_the_live_view(qtbot: QtBot, connected: MainWindow) -> None:
-    connected.link._microscope.camera.fail_at(1)
+    connected.link.microscope.camera.fail_at(1)
     qtbot.waitUntil(lambda: bool(texts(connected)), timeout=LONG)
     assert not connected.actions_by_name["live"].isChecked()
     assert len(texts(connected)) == 1

@@ -80,7 +80,7 @@ def on_grbl(qtbot: QtBot, window: MainWindow, page: DevicePage) -> MainWindow:
 
 @pytest.fixture
 def homed(qtbot: QtBot, on_grbl: MainWindow) -> MainWindow:
-    on_grbl.link.home()
+    on_grbl.link.reference.home()
     qtbot.waitUntil(lambda: on_grbl.link.stage.referenced and not on_grbl.link.busy, timeout=LONG)
     return on_grbl
 
@@ -282,7 +282,7 @@ def test_homing_is_asked_about_first_and_then_allows_moves(qtbot: QtBot, on_grbl
 @pytest.mark.parametrize("ending", ["stop", "cancel", "disconnect"])
 def test_homing_can_be_ended(qtbot: QtBot, on_grbl: MainWindow, controller, monkeypatch, ending: str) -> None:
     monkeypatch.setattr("hardware.simulator.controllers.grbl.HOMING_S", 1000.0)
-    on_grbl.link.home()
+    on_grbl.link.reference.home()
     qtbot.waitUntil(lambda: controller.state == "Home", timeout=LONG)
     on_grbl.actions_by_name[ending].trigger()
     qtbot.waitUntil(lambda: controller.state == "Alarm", timeout=LONG)

@@ -258,9 +258,9 @@ class TestAlarm:
         assert interruption.ways == (WayOn.HOME, WayOn.CONFIRM, WayOn.END)
         assert interruption.frame_index == 8
         assert interruption.last_um == pytest.approx(plan.z_um[7], abs=0.1)
-        assert "limit switch" in interruption.question
-        assert "8 frames are safe" in interruption.question
-        assert "whole travel" in interruption.question
+        assert "limit switch" in interruption.text
+        assert "8 frames are safe" in interruption.text
+        assert "whole travel" in interruption.text
         assert course["decisions"] == 1
         assert [event for event in course["events"] if "Home and go on" in event]
         assert rig.homings() == 2
@@ -291,7 +291,7 @@ class TestAlarm:
         (interruption,) = rig.asked
         assert interruption.ways == (WayOn.HOME, WayOn.END)
         assert interruption.z_um == pytest.approx(0.0, abs=1.0)
-        assert "The two do not fit" in interruption.question
+        assert "The two do not fit" in interruption.text
 
     def test_a_position_that_was_only_confirmed_is_not_found_again_by_homing(self, rig, tmp_path):
         """Homing would count from another zero than the frames before."""
@@ -330,7 +330,7 @@ class TestAlarm:
         recovery = rig.recovery(decide=rig.person(WayOn.HOME, WayOn.HOME), home=home)
         capture(rig.axis, rig.camera, PLAN, path, recovery=recovery)
         assert check_file(path, PLAN).metadata["course"]["decisions"] == 2
-        assert "did not find" in rig.asked[1].question
+        assert "did not find" in rig.asked[1].text
 
     def test_alarm_after_alarm(self, rig, tmp_path):
         path = tmp_path / "a.h5"
@@ -468,4 +468,4 @@ class TestCamera:
         )  # fmt: skip
         check_file(path, PLAN)
         assert rig.asked[0].ways == (WayOn.AGAIN, WayOn.END)
-        assert "Plug it in" in rig.asked[0].question
+        assert "Plug it in" in rig.asked[0].text
