@@ -257,11 +257,18 @@ def _seconds(network: "CompactGplwsNet | OpenVinoNetwork", rounds: int = 4) -> f
 
 
 def _calibration_of(path: Path) -> Calibration:
-    """Raises InputError where the weights say nothing of their errors."""
+    """Raises InputError where the weights say nothing of their errors, or nothing that can be read."""
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get("calibration")
     if text is None:
         raise InputError(
             _("The weights {path} are not calibrated: run reliefscope calibrate on them first.").format(path=path)
         )
-    return Calibration.from_json(text)
+    try:
+        return Calibration.from_json(text)
+    except ValueError as error:
+        raise InputError(
+            _("The calibration in the weights {path} cannot be read: run reliefscope calibrate on them again.").format(
+                path=path
+            )
+        ) from error

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from models.errors import InputError
 from models.focal_stack import FocalStack
 from models.methods import ReconstructionOptions
 from models.networks import engines
 from models.networks.engines import available_engines, fastest_engine, open_network
+from models.networks.registry import build
 from models.reconstruct import reconstruct
 from tests.models.test_compact_network import small
 from tests.trained import save_weights
@@ -119,6 +121,14 @@ def test_a_stack_too_large_for_an_engine_is_refused_before_it_is_read(tmp_path, 
     with pytest.raises(InputError, match=r"'openvino' takes all frames at once; for 419 million pixels.*auto or torch"):
         reconstruct(FocalStack(Unread(), np.arange(100.0)), options)
     assert open_network("gplws-net-live", weights=weights, engine="torch", stack_pixels=10**10).engine == "torch"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"log_spread": 1}'])
+def test_a_calibration_that_cannot_be_read_is_said(tmp_path, text):
+    path = tmp_path / "w.safetensors"
+    save_file(build("gplws-net-live").state_dict(), path, metadata={"network": "gplws-net-live", "calibration": text})
+    with pytest.raises(InputError, match=r"calibration in the weights .*w\.safetensors cannot be read.*calibrate"):
+        open_network("gplws-net-live", weights=path, engine="torch")
 
 
 @pytest.mark.skipif("openvino" not in available_engines(), reason="OpenVINO is not installed")
