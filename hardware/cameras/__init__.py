@@ -1,9 +1,11 @@
 """Cameras, one file per SDK: what there is, what is connected, how to open it.
 
 How a driver is built: a class that satisfies :class:`hardware.camera.Camera` in ``hardware/cameras/<name>.py``,
-which imports its SDK at the top; a section of the profile in :mod:`hardware.cameras.settings`, which imports none; a
-line in ``DRIVERS`` below, which imports the driver when it is asked for; a profile in ``resources/profiles``. Every
-error of the SDK leaves the driver as a CameraError that names the camera and says what to do.
+which imports its SDK at the top and builds on :class:`hardware.cameras.base.CameraBase` - or, where the camera
+describes itself by the standard names of GenICam, on :class:`hardware.cameras.triggered.SfncCamera`; a section of the
+profile in :mod:`hardware.cameras.settings`, which imports none; a line in ``DRIVERS`` below, which imports the driver
+when it is asked for; a profile in ``resources/profiles``. Every error of the SDK leaves the driver as a CameraError
+that names the camera and says what to do.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """A stack that exists already, played as a camera: to try settings, methods and the window on known pictures."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from hardware.camera import (
     Picture,
     check_settings,
 )
+from hardware.cameras.base import CameraBase
 from hardware.cameras.settings import ReplayCameraProfile
 from hardware.clock import Clock
 from models.errors import InputError
@@ -22,14 +22,12 @@ from models.formats.stacks import read_stack
 from models.language import _
 
 
-class ReplayCamera:
+class ReplayCamera(CameraBase):
     """A :class:`hardware.camera.Camera` that shows the frame nearest to ``focus_um()``, or one after the other.
 
     The frames keep their values: exposure and gain are accepted only as 10 ms and 1. Raises CameraError where
     there is no stack.
     """
-
-    dropped_frames = 0
 
     def __init__(self, profile: ReplayCameraProfile, clock: Clock | None, focus_um: Callable[[], float]) -> None:
         self._profile = profile
@@ -40,27 +38,12 @@ class ReplayCamera:
         self._next = 0
         self._stack: FocalStack | None = None
         self.reconnect()
-        bits = 8 * self.dtype.itemsize
-        self._settings = CameraSettings(bit_depth=bits)
-        self.ranges = CameraRanges((10.0, 10.0), (1.0, 1.0), (bits,))
         if profile.settings is not None:
             self.apply(profile.settings)
 
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._dtype
-
-    @property
-    def settings(self) -> CameraSettings:
-        return self._settings
-
     def apply(self, settings: CameraSettings) -> None:
         check_settings(self.name, settings, self.ranges)
-        self._settings = settings
+        self.settings = settings
 
     def snap(self) -> Picture:
         if self._stack is None:
@@ -74,7 +57,7 @@ class ReplayCamera:
             image = np.array(self._stack.frames[index])
         except (InputError, OSError) as error:
             raise CameraError(_("{camera}: {reason}").format(camera=self.name, reason=error)) from error
-        self._clock.wait(self._settings.exposure_ms / 1000.0)
+        self._clock.wait(self.settings.exposure_ms / 1000.0)
         return Picture(image, began_s)
 
     def reconnect(self) -> None:
@@ -91,7 +74,9 @@ class ReplayCamera:
                     camera=self.name
                 )
             )
-        self._shape, self._dtype = tuple(stack.frames.shape[1:]), np.dtype(stack.frames.dtype)
+        self.image_shape = tuple(stack.frames.shape[1:])
+        self.settings = CameraSettings(bit_depth=8 * np.dtype(stack.frames.dtype).itemsize)
+        self.ranges = CameraRanges((10.0, 10.0), (1.0, 1.0), (self.settings.bit_depth,))
         self._stack, self._next = stack, 0
 
     def close(self) -> None:
