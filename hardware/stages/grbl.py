@@ -31,8 +31,8 @@ from hardware.stages.grbl_words import (
 from models.language import _
 
 SOFT_RESET, JOG_CANCEL, STATUS = b"\x18", b"\x85", b"?"
-BOOT_S = 2.5
-"""A board that resets when its port is opened is back within this time."""
+BOOT_S = 4.0
+"""A board that resets when its port is opened is back within this time: 2 s, with FluidNC's network somewhat more."""
 HOMING_LIMIT_S = 180.0
 STATUS_AGE_S = 0.01
 """A position that is asked for right after the state comes from the same report, once."""

@@ -168,6 +168,7 @@ class MarlinStage(SerialStage):
         self._command("G21", known=False)
         self._command("G90")
         self._command("M84 S0", known=False)
+        self._command("M425 F0", known=False)  # its own backlash correction: FocusAxis takes it out
         self._read_settings()
         limits_mm = parse_soft_limits(self._command("M211", known=False), self._axis)
         self._soft_limits_um = None if limits_mm is None else (limits_mm[0] * 1000.0, limits_mm[1] * 1000.0)

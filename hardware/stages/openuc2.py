@@ -33,7 +33,7 @@ from hardware.stage import (
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
 from models.language import _
 
-ATTEMPTS_S = (0.3, 1.5, 1.5)
+ATTEMPTS_S = (0.3, 1.5, 1.5, 2.5)
 """It may be booting because its port was opened, and older firmware answers after a second."""
 START_S = 0.15
 """A motor on another board of the bus may be reported at rest this long after it was told to move."""

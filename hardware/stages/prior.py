@@ -5,8 +5,8 @@ and Squid; error codes from the ProScan III manual. Commands end with a carriage
 or a space. In standard mode (``COMP 0``) a move is answered ``R`` at once; ``$`` tells what moves, Z is the bit of
 value 4. The motor counts steps of ``RES,Z`` micrometres, which may be negative; nobody but the profile knows how far
 it may go. The piezo counts micrometres, measures where it is and tells its range. The controller would take out the
-backlash of the focus by itself (``BLZH``, beyond the target); that is switched off, :class:`hardware.motion.FocusAxis`
-does it.
+backlash of the focus by itself, beyond the target; that is switched off, :class:`hardware.motion.FocusAxis` does it.
+Its command, ``BLZH``, stands beside the stage's ``BLSH`` in the manual; none of the adapters uses it.
 """
 
 import re

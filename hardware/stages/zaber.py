@@ -212,12 +212,7 @@ class ZaberStage(SerialStage):
             )
         self._recognise(words)
         self._latest = None
-        self._numbered = True
-        try:
-            self._ask("get pos", repeat=True)
-        except StageError:  # firmware that knows neither message numbers nor checksums
-            self._numbered = False
-            self._ask("get pos", repeat=True)
+        self._numbered = self._knows_numbers()
         if self._um_per_full_step is not None:
             self._um_per_step = self._um_per_full_step / self._number("get resolution")
         self._travel_um = (
@@ -322,6 +317,27 @@ class ZaberStage(SerialStage):
 
     # -- replies
 
+    def _knows_numbers(self) -> bool:
+        """Older firmware takes the number for the command, refuses it, and repeats none."""
+        text = f"{self._address} {self._axis} 00 get pos"
+        return self._exchange(f"{text}:{checksum(text)}", {0, None}, repeat=True).message is not None
+
+    def _exchange(self, text: str, messages: set[int | None], *, repeat: bool) -> Reply:
+        """The first reply of this axis with one of these numbers (None: without one)."""
+        answers: list[Reply] = []
+
+        def is_answer(line: str) -> bool:
+            reply = Reply.parse(line)
+            if reply is None or (reply.address, reply.axis) != (self._address, self._axis):
+                return False
+            if reply.message not in messages:
+                return False
+            answers.append(reply)
+            return True
+
+        self._line.ask(f"/{text}", is_answer, repeat=repeat)
+        return answers[-1]
+
     def _ask(self, command: str, *, repeat: bool = False) -> Reply:
         """Raises StageError where the command is rejected."""
         text = f"{self._address} {self._axis} {command}"
@@ -330,17 +346,7 @@ class ZaberStage(SerialStage):
             self._message = message = (self._message + 1) % 100
             text = f"{self._address} {self._axis} {message:02d} {command}"
             text = f"{text}:{checksum(text)}"
-        answers: list[Reply] = []
-
-        def is_answer(line: str) -> bool:
-            reply = Reply.parse(line)
-            if reply is None or (reply.address, reply.axis, reply.message) != (self._address, self._axis, message):
-                return False
-            answers.append(reply)
-            return True
-
-        self._line.ask(f"/{text}", is_answer, repeat=repeat)
-        reply = answers[-1]
+        reply = self._exchange(text, {message}, repeat=repeat)
         self._note(reply.flag)
         if reply.accepted:
             return reply

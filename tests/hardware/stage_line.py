@@ -175,9 +175,9 @@ class Lines(StageTable):
             emulator.drop_next = 1
             assert stage.position_um() == pytest.approx(here_um, abs=self.tolerance_um)
 
-    @pytest.mark.parametrize("late_s", [0.6, 0.8])
+    @pytest.mark.parametrize("late_s", [0.45, 0.6])
     def test_a_late_reply_never_counts_for_the_next_command(self, late_s):
-        with self.opened(timeout_s=0.2) as (stage, emulator):
+        with self.opened(timeout_s=0.15) as (stage, emulator):
             here_um = stage.position_um()
             time.sleep(0.05)
             emulator.delay_next_s = late_s

@@ -85,7 +85,7 @@ class Moves(StageTable):
                 stage.set_speed(speed_um_s)
                 assert stage.speed_um_s == pytest.approx(speed_um_s, rel=0.05)
                 began_s = time.monotonic()
-                stage.start_move_by(-150.0)
+                stage.start_move_by(-80.0)
                 rest(stage)
                 durations.append(time.monotonic() - began_s)
             assert durations[1] > 2 * durations[0]

@@ -97,5 +97,5 @@ class StageTable:
 
     def connect(self, emulator: Emulator, **changes) -> SerialStage:
         section = {"port": emulator.port, "low_um": -400.0, "high_um": 400.0, "speed_um_s": 1000.0}
-        section |= {"driver": self.driver.name, "timeout_s": 0.4, "trust_position": True}
+        section |= {"driver": self.driver.name, "timeout_s": 0.25, "trust_position": True}
         return self.driver.open(self.driver.settings(**{**section, **self.settings, **changes}))

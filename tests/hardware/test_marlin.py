@@ -21,6 +21,14 @@ from hardware.stages.marlin import DRIVER, parse_position, parse_soft_limits
 from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_until
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_boot():
+    """The emulated board does not reset when its port is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hardware.stages.marlin.BOOT_S", 0.2)
+        yield
+
+
 class TestMarlin(StageBehaviour):
     """A build that tells where the steppers are, and talks by itself."""
 
@@ -116,6 +124,12 @@ class TestFirmware:
             stage = connect(emulator)
             assert stage.identity.startswith("Marlin")
             stage.close()
+
+    @pytest.mark.parametrize("corrects_backlash", [None, True])
+    def test_its_own_backlash_correction_is_off(self, corrects_backlash):
+        with MarlinEmulator(corrects_backlash=corrects_backlash) as emulator:
+            connect(emulator).close()
+            assert not emulator.corrects_backlash
 
     def test_the_focus_does_not_sink_when_it_has_rested_for_long(self):
         with MarlinEmulator(idle_s=0.15) as emulator:

@@ -24,6 +24,14 @@ from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_unt
 STOP = b'\n{"task":"/motor_act","motor":{"steppers":[{"stepperid":3,"isstop":1}]}}\n'
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_boot():
+    """The emulated board does not reset when its port is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hardware.stages.openuc2.ATTEMPTS_S", (0.3, 0.5))
+        yield
+
+
 class OpenUc2Behaviour(StageBehaviour):
     driver = DRIVER
     stop_bytes = STOP

@@ -15,6 +15,14 @@ from hardware.stages.sangaboard import DRIVER, parse_position
 from tests.hardware.stage_behaviour import StageBehaviour, rest, wait_until
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_boot():
+    """The emulated board does not reset when its port is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hardware.stages.sangaboard.BOOT_S", 0.2)
+        yield
+
+
 class SangaboardBehaviour(StageBehaviour):
     driver = DRIVER
     stop_bytes = b"\nstop\n"
@@ -24,10 +32,10 @@ class SangaboardBehaviour(StageBehaviour):
     def exchange(self, emulator):
         emulator.firmware += "-dev"
 
-    @pytest.mark.parametrize("late_s", [0.6, 0.8])
+    @pytest.mark.parametrize("late_s", [0.45, 0.6])
     def test_a_late_reply_never_counts_for_the_next_command(self, late_s):
         """The first question of a move is where the stage stands: without an answer nothing moves."""
-        with self.opened(timeout_s=0.2) as (stage, emulator):
+        with self.opened(timeout_s=0.15) as (stage, emulator):
             here_um = stage.position_um()
             time.sleep(0.05)
             emulator.delay_next_s = late_s

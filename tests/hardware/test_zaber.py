@@ -1,6 +1,7 @@
 """The Zaber driver against the emulated device, and its parser against whatever comes."""
 
 import contextlib
+import re
 import threading
 import time
 from typing import ClassVar
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hardware.simulator.controllers.zaber import ZaberEmulator
-from hardware.stage import StageAlarm, StageError, StageLimitError, StageStopped, StageUnreferenced
+from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageStopped, StageUnreferenced
 from hardware.stages.zaber import DOUBTS, DRIVER, FAULTS, REJECTIONS, Reply, checksum, identify
 from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_until
 
@@ -288,6 +289,26 @@ class TestFaults:
             stage.stop()
             wait_until(lambda: not emulator.motor.is_moving, 1.0)
             assert stage.position_um() > 150.0
+
+    @pytest.mark.parametrize("modern", [False, True])
+    def test_numbers_are_used_where_they_are_known_and_only_there(self, modern):
+        with ZaberEmulator(modern=modern) as emulator, connected(emulator, trust_position=True) as stage:
+            emulator.commands.clear()
+            stage.start_move_by(1.0)
+            assert [bool(re.search(r":[0-9A-F]{2}$", command)) for command in emulator.commands] == [modern] * len(
+                emulator.commands
+            )
+
+    def test_lost_replies_do_not_pass_for_old_firmware(self):
+        """Without numbers and checksums a torn command would move."""
+
+        class Forgetful(ZaberEmulator):
+            def handle_line(self, line):
+                if " 00 get pos" not in line:
+                    super().handle_line(line)
+
+        with Forgetful() as emulator, pytest.raises(StageNoReply), connected(emulator):
+            pass
 
     def test_a_torn_command_moves_nothing(self):
         with ZaberEmulator() as emulator, connected(emulator, trust_position=True):

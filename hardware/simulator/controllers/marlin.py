@@ -24,7 +24,8 @@ class MarlinEmulator(Emulator):
 
     ``soft_limits_mm``: MIN_POS and MAX_POS; ``old_words``: settings are printed as Marlin 1.1 did. ``chatty``: reports
     temperatures and host actions by itself, and says ``ok`` with the space in its buffers (ADVANCED_OK). ``idle_s``:
-    DEFAULT_STEPPER_TIMEOUT_SEC. ``boot_s``: from the greeting to the first command that is read.
+    DEFAULT_STEPPER_TIMEOUT_SEC. ``boot_s``: from the greeting to the first command that is read. ``corrects_backlash``:
+    by itself (M425); None: a build without.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class MarlinEmulator(Emulator):
         chatty: bool = False,
         idle_s: float = 120.0,
         boot_s: float = 0.0,
+        corrects_backlash: bool | None = None,
     ) -> None:
+        self.corrects_backlash = corrects_backlash
         self.chatty, self.idle_s, self.boot_s = chatty, idle_s, boot_s
         self.report = report
         self.soft_limits_mm = soft_limits_mm
@@ -133,6 +136,8 @@ class MarlinEmulator(Emulator):
                 self._tell_position(real=False)
         elif word == "M114":
             self._tell_position(real=self.report == "realtime" and "R" in arguments)
+        elif word == "M425" and self.corrects_backlash is not None:
+            self.corrects_backlash = float(arguments.get("F", self.corrects_backlash)) > 0
         elif word in ("M84", "M18") and "S" in arguments:
             self._timeout_s = float(arguments["S"])
         elif word == "M115":
