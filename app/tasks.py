@@ -24,6 +24,8 @@ class Tasks(QObject):
         link.busyChanged.connect(self._show)
         link.deviceChanged.connect(self._show_device)
         link.progressed.connect(self._show_device_progress)
+        link.reference.asked.connect(self._rename)
+        link.reference.homingChanged.connect(self._rename)
         for worker in workers:
             worker.started.connect(self._show)
             worker.ended.connect(self._show)
@@ -42,6 +44,10 @@ class Tasks(QObject):
             next((worker for worker in self._workers if worker.title), self._workers[0]).cancel()
 
     def _title(self) -> str:
+        if self._link.reference.question is not None:
+            return _("Waiting for an answer")
+        if self._link.reference.is_homing:
+            return _("Homing")
         return {
             "": next((worker.title for worker in self._workers if worker.title), ""),
             "connect": _("Connecting"),
@@ -59,6 +65,11 @@ class Tasks(QObject):
             self._status.end_task()
         elif title != self._status.task.text():
             self._status.start_task(title)
+
+    def _rename(self) -> None:
+        """The task that is shown goes on under another title."""
+        if self._status.task.text() and (title := self._title()):
+            self._status.task.setText(title)
 
     def _show_device(self) -> None:
         self._status.show_device(self._link.device.name if self._link.device else "")

@@ -106,12 +106,18 @@ class Interruption:
             )
         elif self.z_um is not None:
             parts.append(_("The stage says that it is at {z:.2f} µm.").format(z=self.z_um))
-        if WayOn.HOME in self.ways:
-            parts.append(_("Homing may drive it through its whole travel: make room first."))
+        elif self.last_um is not None and WayOn.AGAIN not in self.ways:
+            parts.append(
+                _("The stage does not say where it is; the last frame was taken at {last:.2f} µm.").format(
+                    last=self.last_um
+                )
+            )
         if WayOn.CONFIRM in self.ways:
             parts.append(_("If its position is wrong, going on can drive the objective into the sample."))
         elif WayOn.AGAIN not in self.ways:
             parts.append(_("The two do not fit, so that it cannot go on from there."))
+        if WayOn.HOME in self.ways:
+            parts.append(_("Homing may drive it through its whole travel: make room first."))
         return " ".join(parts)
 
 

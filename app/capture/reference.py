@@ -30,6 +30,8 @@ class Reference(QObject):
 
     asked = Signal()
     """``question`` is another one, or None."""
+    homingChanged = Signal()
+    """``is_homing`` is another than before."""
 
     def __init__(self, link: "MicroscopeLink") -> None:
         super().__init__(link)
@@ -86,6 +88,8 @@ class Reference(QObject):
     def _decide(self, microscope: Microscope, cancel: threading.Event, interruption: Interruption) -> WayOn:
         answer: Future[WayOn] = Future()
         self._link.stage.tell(microscope.axis)
+        if interruption.z_um is not None:
+            self._link.tell_position(interruption.z_um)
         self._courier.send(self._show, interruption, answer)
         self._look_until(lambda: answer.done() or cancel.is_set(), microscope)
         self._courier.send(self._show, None, None)
@@ -94,6 +98,7 @@ class Reference(QObject):
     def _home(self, microscope: Microscope, cancel: threading.Event) -> None:
         """In a thread of its own, so that this one can look meanwhile."""
         self.is_homing = True  # first: from now on Cancel is a STOP
+        self._courier.send(self.homingChanged.emit)
         try:
             if cancel.is_set():
                 raise Cancelled
@@ -102,6 +107,7 @@ class Reference(QObject):
             self._link.tell_position(homing.result())
         finally:
             self.is_homing = False
+            self._courier.send(self.homingChanged.emit)
             self._link.stage.tell(microscope.axis)
 
     def _look_until(self, done: Callable[[], bool], microscope: Microscope) -> None:

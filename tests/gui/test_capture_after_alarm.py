@@ -138,6 +138,7 @@ def test_a_click_lets_it_go_on_at_the_frame_that_it_lost(
         "End here and keep the frames",
     ]
     assert homed.link.busy == "capture"
+    assert homed.status.task.text() == "Waiting for an answer"
     assert homings(controller) == 1
     QTest.mouseClick(button(bar, way), LEFT)
     captured(qtbot, homed)
@@ -160,6 +161,8 @@ def test_a_click_ends_it_and_keeps_the_frames(qtbot: QtBot, homed: MainWindow, c
 
 def test_a_reset_counter_cannot_be_confirmed(qtbot: QtBot, homed: MainWindow, controller: GrblEmulator) -> None:
     bar = asked(qtbot, homed, controller.reset)
+    assert "it is at 0.00 µm; the last frame was taken at -505.00 µm. The two do not fit" in bar.text
+    assert homed.link.z_um == 0.0
     assert [choice.text() for choice in bar.buttons] == ["Home and go on", "End here and keep the frames"]
     QTest.mouseClick(bar.buttons[0], LEFT)
     captured(qtbot, homed)
@@ -224,8 +227,10 @@ def test_the_picture_goes_on_while_it_asks_and_while_it_homes(
     said = len(controller.received)
     with qtbot.waitSignals([homed.link.pictureReady] * 3, timeout=LONG):
         pass
+    assert homed.status.task.text() == "Homing"
     assert len(controller.received) == said, "homing has the line for itself"
     controller._homed_s = 0.0
+    qtbot.waitUntil(lambda: homed.status.task.text() == "Capturing", timeout=LONG)
     captured(qtbot, homed)
     check_kept(homed, FRAMES)
 
