@@ -12,7 +12,7 @@ Five things differ from the published network:
 - The head scores a block as a whole, raised bilinearly to its 16 pixels: height runs on smoothly from one block to
   the next. What it adds for each of the 16 keeps edges sharp, without work at full resolution. It also moves the focus
   position of a frame, so a height between two frames, or exactly on the first, needs no wide softmax.
-- A doubt per frame, averaged as the heights are, becomes the spread of the height.
+- A doubt per frame, averaged as the heights are, becomes the spread of the height, and grows where no frame stands out.
 
 Every layer sees a few frames ahead. What a frame needs of its neighbours is kept in a :class:`Past`, so that
 pushing the frames one by one gives what the whole stack at once gives.
@@ -42,6 +42,9 @@ FIRST_GAINS = (1.5, 1.5)
 FIRST_DOUBT = 0.5
 SHARP_BEND = 3.0
 """Of a score from frame to frame. Sharper peaks give one frame the weight; of blunter ones the mean is the better."""
+CLEAR_CONTRAST = 6.0
+"""Of scores: logarithms to the power of the gains, so e^2 times the energy of the mean frame in the best one."""
+FAINTEST_CONTRAST = 0.5
 FARTHEST_PEAK = 0.5
 """In steps: beyond, the next frame is nearer to the peak and says it better."""
 
@@ -70,6 +73,16 @@ def as_pixels(parts: Tensor) -> Tensor:
     if parts.shape[1] > 1:
         return F.pixel_shuffle(parts, BLOCK)[:, 0]
     return F.interpolate(parts, scale_factor=BLOCK, mode="bilinear")[:, 0]
+
+
+def spread_in_steps(doubt: Tensor, contrast: Tensor) -> Tensor:
+    """Spread of the heights from the mean ``doubt`` and the ``contrast``, all (M, P, h, w).
+
+    The contrast is how far the best score rises above the mean of all: where nothing can be in focus it is that of
+    noise, however sure the layers may be. On scenes not trained on, this power of it told right from wrong best.
+    """
+    faintness = CLEAR_CONTRAST / smoothed(contrast).clamp_min(FAINTEST_CONTRAST)
+    return F.softplus(smoothed(doubt)) * faintness**1.5
 
 
 def peak_beside(around: Tensor) -> Tensor:
@@ -261,7 +274,9 @@ class CompactGplwsNet(nn.Module):
         shift = (weights * (offset * spacing[:, :, None, None, None])).sum(1)
         # In the unit of z; with unequal steps, that of the frames that a pixel is made of.
         step = smoothed((weights * spacing.abs()[:, :, None, None, None]).sum(1))
-        spread = F.softplus(smoothed((weights * doubt).sum(1))) * step
+        # Detached: a network that could lower its spread by steeper scores would make them too steep.
+        contrast = (scores.amax(1) - scores.mean(1)).detach()
+        spread = spread_in_steps((weights * doubt).sum(1), contrast) * step
         found, unsure = (as_pixels(part)[:, :height, :width] for part in (heights + smoothed(shift), spread))
         if not self.training:
             return Prediction(found, None, unsure)

@@ -28,7 +28,7 @@ from models.height_map import Flag, HeightMap
 from models.language import _
 from models.methods import ReconstructionOptions
 from models.networks.calibration import Calibration
-from models.networks.gplws_compact import BLOCK, as_pixels, smoothed, split_answers
+from models.networks.gplws_compact import BLOCK, as_pixels, smoothed, split_answers, spread_in_steps
 from models.networks.past import Past
 from models.sweep_checks import check_arrivals, full_scale, is_saturated
 
@@ -71,7 +71,8 @@ class _Strip:
         scores, offset, doubt = split_answers(answers.float())
         if self.top is None:
             self.top = torch.full_like(scores[0], NO_SCORE)
-            self.total, self.height, self.shift, self.doubt, self.step = (torch.zeros_like(scores[0]) for _ in range(5))
+            blank = torch.zeros(6, *scores.shape[1:], device=scores.device)
+            self.total, self.height, self.shift, self.doubt, self.step, self.sum = blank
             self.best = torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
         top = self.top
         is_better = []
@@ -88,16 +89,20 @@ class _Strip:
         self.shift = self.shift * fade + (weights * (offset * spacing[:, None, None, None])).sum(0)
         self.doubt = self.doubt * fade + (weights * doubt).sum(0)
         self.step = self.step * fade + (weights * spacing.abs()[:, None, None, None]).sum(0)
+        self.sum = self.sum + scores.sum(0)
         self.top = top
         return is_better
 
     def result(self) -> tuple[NDArray[Any], ...]:
         """Height, spread in steps, step there and best frame, each (rows, columns) of the strip without its overlap."""
         inside = slice(self.core.start - self.reach.start, self.core.stop - self.reach.start)
-        shift, doubt = (smoothed((part / self.total)[None]) for part in (self.shift, self.doubt))
-        places = (self.height / self.total)[None] + shift
-        step = smoothed((self.step / self.total)[None])
-        pixels = (as_pixels(part)[0][inside].cpu().numpy() for part in (places, F.softplus(doubt), step))
+        assert self.top is not None
+        height, shift, doubt, step = (
+            (part / self.total)[None] for part in (self.height, self.shift, self.doubt, self.step)
+        )
+        spread = spread_in_steps(doubt, (self.top - self.sum / self.count)[None])
+        found = (height + smoothed(shift), spread, smoothed(step))
+        pixels = (as_pixels(part)[0][inside].cpu().numpy() for part in found)
         return (*pixels, _labels(self.best)[inside])
 
 

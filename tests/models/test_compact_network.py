@@ -156,6 +156,16 @@ def test_a_step_wider_than_the_depth_of_field_leaves_no_terrace(name, place):
     assert float(height.mean()) == pytest.approx(place, abs=0.1)
 
 
+@pytest.mark.parametrize("name", OWN)
+@torch.no_grad()
+def test_where_nothing_comes_into_focus_the_spread_is_wide(name):
+    frames, _truth = textured_stack()
+    noise = 0.3 + 0.01 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(0))
+    network = build(name).eval()
+    clear, blank = (network(images, positions()).spread.median() for images in (frames, noise))
+    assert blank > 4 * clear
+
+
 @pytest.mark.parametrize("seed", [None, 0])
 @torch.no_grad()
 def test_brightness_alone_is_no_detail(seed):
