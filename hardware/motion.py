@@ -135,6 +135,11 @@ class FocusAxis:
         """Sentences about what is wrong with the stage, each with what to do about it."""
         return self._stage.faults()
 
+    @property
+    def latest_um(self) -> float:
+        """The z measured last, by whatever thread. Asks nobody, so that a window may look at any time."""
+        return self._last_z_um
+
     def position_um(self) -> float:
         """The measured z. While another thread speaks to the stage, its latest reading. Raises StageError."""
         if self._line.acquire(blocking=False):
@@ -187,7 +192,7 @@ class FocusAxis:
             self._refuse_if_stopped()
             self._run_up_done = False
             with self._line:
-                self._stage.home()
+                self._stage.home(self._refuse_if_overtaken)
             self._zero_is_reference = True
             self._refuse_if_stopped()
             return self._read()
@@ -270,6 +275,7 @@ class FocusAxis:
             try:
                 with self._line:
                     heights = scan.begin_scan(replace(request, step_um=self._route.sign * request.step_um))
+                self._refuse_if_stopped()  # before any pulse: STOP may have come between the check and the start
                 yield tuple(self._route.z_um(height) for height in heights)
                 self._refuse_if_stopped()
             except BaseException:
@@ -402,9 +408,17 @@ class FocusAxis:
             self.clock.wait(min(left_s, 0.02), self._stopped)
         self._refuse_if_stopped()
 
-    def _refuse_if_stopped(self) -> None:
+    @property
+    def _is_overtaken(self) -> bool:
         # The count tells of a STOP that was released again before this thread looked.
-        if self._stopped.is_set() or self._stops != self._stops_before_move:
+        return self._stopped.is_set() or self._stops != self._stops_before_move
+
+    def _refuse_if_overtaken(self) -> None:
+        if self._is_overtaken:
+            raise self._stopped_error()
+
+    def _refuse_if_stopped(self) -> None:
+        if self._is_overtaken:
             self._stage.stop()  # a move that was started in the same instant
             with suppress(StageError):
                 self._read()

@@ -1,5 +1,6 @@
 """What every focus stage can do, and how it says that it cannot."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -107,8 +108,12 @@ class Stage(Protocol):
         """The speed of the moves that follow. Raises StageError where the controller cannot go so fast or slow."""
         ...
 
-    def home(self) -> None:
-        """Drive to the reference and return when it is found. Raises StageError, StageStopped after ``stop``."""
+    def home(self, may_begin: Callable[[], None] = ...) -> None:
+        """Drive to the reference and return when it is found. Raises StageError, StageStopped after ``stop``.
+
+        ``may_begin`` is called once, before anything is sent: a ``stop`` from then on is heeded, one before it is for
+        whoever calls to know, and to refuse by what ``may_begin`` raises.
+        """
         ...
 
     def confirm_position(self) -> None:

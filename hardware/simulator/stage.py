@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -133,7 +134,7 @@ class SimulatedStage:
             raise StageError(_("{stage}: the speed must be a positive number.").format(stage=self.name))
         self._speed_um_s = speed_um_s
 
-    def home(self) -> None:
+    def home(self, may_begin: Callable[[], None] = lambda: None) -> None:
         raise StageError(_("{stage} has no reference to home to.").format(stage=self.name))
 
     def confirm_position(self) -> None:

@@ -185,12 +185,13 @@ class SerialStage(ABC):
         self._set_speed(speed_um_s)
         self._speed_um_s = speed_um_s
 
-    def home(self) -> None:
+    def home(self, may_begin: Callable[[], None] = lambda: None) -> None:
         if not self.can_home:
             raise StageError(
                 _("{stage} has no reference to home to. Confirm the position instead.").format(stage=self.name)
             )
         with self._halted_by_a_stop_meanwhile():
+            may_begin()
             self._lose_reference(_("{stage} did not finish homing.").format(stage=self.name))
             self._home()
         self._alarm = self._unreferenced = self._target_um = None

@@ -7,6 +7,7 @@ position. GRBL knows no backlash; :class:`hardware.motion.FocusAxis` takes it ou
 
 import re
 import time
+from collections.abc import Callable
 
 from hardware.line import LineFormat, SerialLine
 from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageStopped
@@ -273,7 +274,7 @@ class GrblStage(SerialStage):
         self._latest = None
         self._line.urgent(SOFT_RESET if self._homing else JOG_CANCEL)
 
-    def home(self) -> None:
+    def home(self, may_begin: Callable[[], None] = lambda: None) -> None:
         """Also raises StageError where other axes would move and the profile does not allow it."""
         if self.can_home and self._homing_command is None:
             raise StageError(
@@ -282,7 +283,7 @@ class GrblStage(SerialStage):
                     "into the profile; else confirm the position."
                 ).format(stage=self.name)
             )
-        super().home()
+        super().home(may_begin)
 
     def _find_homing_command(self, options: str) -> str | None:
         """Never ``$HZ`` on trial: a controller built without it refuses and then waits for a reset."""

@@ -134,9 +134,10 @@ class MicroManagerStage:
     def set_speed(self, speed_um_s: float) -> None:
         raise StageError(_("{stage}: set the speed in the configuration of Micro-Manager.").format(stage=self.name))
 
-    def home(self) -> None:
+    def home(self, may_begin: Callable[[], None] = lambda: None) -> None:
         """The core's own wait ends after some seconds, homing does not."""
         stops, end_s = self._stop_count, time.monotonic() + HOMING_S
+        may_begin()
         self._referenced = False
         begin = self._unless_stopped(lambda core: core.home(self._label), stops)
         self._ask(lambda _core: begin(), HOMING_S)

@@ -93,6 +93,23 @@ class Stops(StageTable):
             assert self.homing_command not in emulator.commands
             assert not stage.is_referenced
 
+    def test_stop_while_homing_waits_for_its_turn_prevents_it(self):
+        """Somebody else is asking the stage: homing was allowed already, and nothing of it has been sent."""
+        if self.homing_command is None:
+            pytest.skip("not given for this protocol")
+        with self.opened() as (stage, emulator):
+            axis = FocusAxis(stage, tolerance_um=1.0)
+            emulator.commands.clear()
+            emulator.delay_next_s = 0.3
+            with Aside(axis.position_um):
+                wait_until(axis._line.locked)
+                with Aside(axis.home) as homing:
+                    wait_until(lambda: axis.is_moving)
+                    time.sleep(0.05)
+                    axis.stop()
+            assert homing.raised == [StageStopped]
+            assert self.homing_command not in emulator.commands
+
     def test_stop_without_a_cable_is_the_first_word_after_it_is_back(self):
         with self.opened(speed_um_s=100.0) as (stage, emulator):
             stage.start_move_by(300.0)

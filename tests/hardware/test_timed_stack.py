@@ -12,7 +12,7 @@ from hardware.recovery import Recovery, WayOn
 from hardware.simulator.controllers.asi import AsiEmulator
 from hardware.simulator.controllers.openuc2 import OpenUc2Emulator
 from hardware.simulator.controllers.pi_gcs2 import PiEmulator
-from hardware.stage import HardwareScan
+from hardware.stage import HardwareScan, StageStopped
 from hardware.stages import asi, openuc2, pi_gcs2
 from hardware.sweep import SweepPlan, capture
 from tests.hardware.height_camera import HeightCamera
@@ -99,6 +99,27 @@ def test_a_lost_picture_makes_the_program_take_over_and_no_frame_is_wrong(rig, l
         course = check_file(path, PLAN).metadata["course"]
         assert course["timing"] == f"{leader}, from frame 0 on program"
         assert told
+
+
+@pytest.mark.parametrize("rig", [asi_rig, openuc2_rig, pi_rig])
+def test_a_stop_as_the_controller_is_told_about_the_stack_is_not_overtaken(rig, tmp_path):
+    with rig() as (axis, camera, emulator):
+        begin_scan = axis._stage.begin_scan
+
+        def begin_late(request):
+            axis.stop()
+            return begin_scan(request)
+
+        axis._stage.begin_scan = begin_late
+        exposures = camera.snap, camera.next_picture
+        camera.snap = camera.next_picture = lambda *_patience: pytest.fail("a picture is asked for after STOP")
+        with pytest.raises(StageStopped):
+            capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera))
+        camera.snap, camera.next_picture = exposures
+        time.sleep(0.05)
+        halted_um = emulator.motor.position_um
+        time.sleep(0.1)
+        assert emulator.motor.position_um == halted_um
 
 
 @pytest.mark.parametrize("rig", [asi_rig, pi_rig])
