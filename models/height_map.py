@@ -1,5 +1,6 @@
 """A height map: what a reconstruction, an instrument or an annotator says about every pixel."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import InputError
 from models.focal_stack import ZUnit
+from models.language import _
 
 
 class Flag(IntFlag):
@@ -81,4 +84,35 @@ def without_weak(height_map: HeightMap, least_confidence: float) -> HeightMap:
         height_map,
         height_um=np.where(weak, np.float32(np.nan), height_map.height_um),
         parameters={**height_map.parameters, "least_confidence": least_confidence},
+    )
+
+
+def corrected(height_map: HeightMap, *, z_factor: float | None = None, pixel_um: float | None = None) -> HeightMap:
+    """The same map with the scale that its file got wrong or does not tell; recorded in its provenance.
+
+    Heights are multiplied by ``z_factor``: -1 for a map of depths, 0.001 for one in nanometres that says micrometres.
+    Where the unit is unknown, it says how many micrometres one is. ``pixel_um`` replaces the pixel size.
+    Raises InputError where a factor is 0 or a pixel size not positive.
+    """
+    if z_factor is not None and not (math.isfinite(z_factor) and z_factor != 0):
+        raise InputError(_("The factor for the heights must be a number other than 0."))
+    if pixel_um is not None and not (math.isfinite(pixel_um) and pixel_um > 0):
+        raise InputError(_("The pixel size must be a positive number of micrometres."))
+    given = {"z_factor": z_factor, "pixel_um": pixel_um}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        return height_map
+    before = {"pixel_um": height_map.pixel_um, "z_unit": height_map.z_unit}
+    done = replace(height_map, provenance={**height_map.provenance, "correction": {**given, "before": before}})
+    if pixel_um is not None:
+        done = replace(done, pixel_um=pixel_um)
+    if z_factor is None:
+        return done
+    factor, width = np.float32(z_factor), np.float32(abs(z_factor))
+    return replace(
+        done,
+        height_um=done.height_um * factor,
+        z_unit="um",
+        interval68_um=None if done.interval68_um is None else done.interval68_um * width,
+        interval95_um=None if done.interval95_um is None else done.interval95_um * width,
     )

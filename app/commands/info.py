@@ -10,7 +10,7 @@ from app.terminal import complain, print_facts, print_json, print_table
 from models.errors import InputError
 from models.focal_stack import FocalStack
 from models.formats import read_height_map, read_stack
-from models.formats.maps import NUMBER_SUFFIXES, is_tiff_map
+from models.formats.maps import READ_SUFFIXES, is_tiff_map
 from models.height_map import HeightMap
 from models.language import N_, _
 from models.methods import DEFAULT_METHOD, METHODS, Kind
@@ -25,6 +25,8 @@ from models.storage import (
     open_stack,
     reconstruction_names,
 )
+
+_FROM_FILE = ("pixel_um_in_file", "range_in_file", "z_offset", "unit_in_file", "channel", "instrument", "measured")
 
 KINDS: dict[Kind, str] = {
     "network": N_("Networks"),
@@ -127,7 +129,7 @@ def _describe(path: Path) -> dict[str, Any]:
         return {**facts, "kind": "weights", **_describe_weights(describe_weights(path))}
     if suffix in SAMPLE_SUFFIXES and not path.is_dir():
         return {**facts, **_describe_sample(path)}
-    if not path.is_dir() and suffix in NUMBER_SUFFIXES and (suffix not in (".tif", ".tiff") or is_tiff_map(path)):
+    if not path.is_dir() and suffix in READ_SUFFIXES and (suffix not in (".tif", ".tiff") or is_tiff_map(path)):
         return {**facts, "kind": "height map", **_describe_map(read_height_map(path))}
     return {**facts, "kind": "stack", **_describe_stack(read_stack(path))}
 
@@ -174,6 +176,7 @@ def _describe_map(height_map: HeightMap) -> dict[str, Any]:
         "lowest": float(heights.min()) if heights.size else None,
         "highest": float(heights.max()) if heights.size else None,
         "missing_share": 1 - heights.size / max(1, height_map.height_um.size),
+        **{name: height_map.provenance[name] for name in _FROM_FILE if name in height_map.provenance},
     }
 
 
@@ -195,7 +198,7 @@ def _readable(facts: dict[str, Any]) -> dict[str, str]:
     if "frames" in facts:
         words |= _readable_stack(facts)
     if facts["kind"] == "height map":
-        words[_("height map")] = _readable_map(facts)
+        words |= _readable_map_file(facts)
     for name, entry in facts.get("reconstructions", {}).items():
         words[_("height map '{name}'").format(name=name)] = _readable_map(entry)
     return words
@@ -223,6 +226,23 @@ def _readable_map(facts: dict[str, Any]) -> str:
         return size
     method = f", {facts['method']}" if facts["method"] else ""
     return f"{size}, {facts['lowest']:.2f} … {facts['highest']:.2f} {_unit(facts['z_unit'])}{method}"
+
+
+def _readable_map_file(facts: dict[str, Any]) -> dict[str, str]:
+    """What to compare with the instrument's own display before its numbers are believed."""
+    pixel = _("unknown") if facts["pixel_um"] is None else f"{facts['pixel_um']:.4g} µm"
+    if (in_file := facts.get("pixel_um_in_file")) is not None:
+        pixel = _("{pixel}, from {x:.4g} x {y:.4g} µm in the file").format(pixel=pixel, x=in_file[0], y=in_file[1])
+    words = {_("height map"): _readable_map(facts), _("pixel"): pixel, _("missing"): f"{facts['missing_share']:.1%}"}
+    if (heights := facts.get("range_in_file")) is not None:
+        words[_("heights in the file")] = f"{heights[0]:.2f} … {heights[1]:.2f} {_unit(facts['z_unit'])}"
+    if "z_offset" in facts:
+        words[_("taken off")] = _("{offset:g} µm, which float32 cannot hold exactly").format(offset=facts["z_offset"])
+    if facts["z_unit"] != "um":
+        words[_("unit")] = _("unknown: the file names none")
+    if facts.get("instrument"):
+        words[_("instrument")] = facts["instrument"]
+    return words
 
 
 def _unit(z_unit: str) -> str:

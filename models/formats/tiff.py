@@ -94,12 +94,8 @@ class TiffPages:
             ) from error
 
     def scale(self) -> TiffScale:
-        """The scale from OME or ImageJ metadata; resolution tags of other programs count dots for printers."""
-        if self._tiff.ome_metadata:
-            return _ome_scale(self._tiff.ome_metadata, self.path)
-        if self._tiff.imagej_metadata:
-            return _imagej_scale(self._tiff)
-        return TiffScale()
+        """See :func:`metadata_scale`."""
+        return metadata_scale(self._tiff)
 
     def _find_frames(self) -> tuple[Any, Any, tuple[int, ...]]:
         """The pages in order, or one memory-mapped block, and the shape of the whole."""
@@ -171,6 +167,18 @@ def read_tiff(path: Path) -> tuple[DecodedFrames, TiffScale]:
         pages.read, pages.shape, pages.dtype, lambda index: _("Image {n} of {path}").format(n=index + 1, path=path)
     )
     return frames, pages.scale()
+
+
+def metadata_scale(tiff: Any) -> TiffScale:
+    """The scale from OME or ImageJ metadata; resolution tags of other programs count dots for printers.
+
+    Raises InputError where the pixels are not square.
+    """
+    if tiff.ome_metadata:
+        return _ome_scale(tiff.ome_metadata, Path(tiff.filehandle.path))
+    if tiff.imagej_metadata:
+        return _imagej_scale(tiff)
+    return TiffScale()
 
 
 def _check_chain(tiff: Any, path: Path) -> None:

@@ -135,10 +135,13 @@ def test_a_map_with_an_impossible_pixel_size_is_refused(tmp_path, pixel):
         read_height_map(tmp_path / "m.csv")
 
 
-def test_x3p_with_pixels_that_are_not_square_is_refused(tmp_path):
-    x3pio.write(str(tmp_path / "m.x3p"), np.zeros((3, 4)), x_scale=1e-6, y_scale=2e-6)
-    with pytest.raises(InputError, match="square"):
-        read_height_map(tmp_path / "m.x3p")
+def test_x3p_with_pixels_that_are_not_square_gets_square_ones(tmp_path):
+    row, column = np.mgrid[:3, :4]
+    x3pio.write(str(tmp_path / "m.x3p"), (column + 20.0 * row)[::-1] * 1e-6, x_scale=1e-6, y_scale=2e-6)
+    read = read_height_map(tmp_path / "m.x3p")
+    assert read.pixel_um == pytest.approx(1.0)
+    np.testing.assert_allclose(read.height_um, np.arange(4) + 10.0 * np.arange(5)[:, None], atol=1e-5)
+    assert read.provenance["pixel_um_in_file"] == pytest.approx([1.0, 2.0])
 
 
 @pytest.mark.parametrize("shape", [(3, 0, 5), (3, 5, 0)])
