@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ class MicroscopeLink(QObject):
         if on == self.live:
             return
         self.live = on
-        self.pictures.forget_rate()
+        self._thread.post(self.pictures.forget_rate)
         self._thread.set_idle(self._look if on else None)
         self.liveChanged.emit()
 
@@ -214,9 +213,9 @@ class MicroscopeLink(QObject):
 
     def jog(self, dz_um: float) -> None:
         """One step from where the stage is or goes: however fast they come, at most one step waits."""
-        start_um = self._target_um if self._target_um is not None else self.z_um
-        if start_um is None or self.device is None:
+        if self.microscope is None or self.device is None:
             return
+        start_um = self._target_um if self._target_um is not None else self.microscope.axis.latest_um
         low, high = self.device.limits_um
         self.move_to(min(max(start_um + dz_um, low), high))
 
@@ -241,10 +240,9 @@ class MicroscopeLink(QObject):
         self._thread.post(job)
 
     def poll(self) -> None:
-        """Look where the stage is while it moves; the axis answers at once with its latest reading."""
+        """Show where the stage was seen last while it moves. Asks nobody: a late answer would hold up STOP."""
         if self.microscope is not None and (self._target_um is not None or self.busy in ("focus", "home")):
-            with suppress(StageError):  # the job that moves the stage meets the same fault, and tells it
-                self._on_position(self.microscope.axis.position_um())
+            self._on_position(self.microscope.axis.latest_um)
 
     # --- long tasks
 
@@ -276,6 +274,7 @@ class MicroscopeLink(QObject):
 
         def see(frame: Frame) -> None:
             self.tell_position(frame.z_measured_um)
+            self.stage.tell(microscope.axis)
             bit_depth = microscope.camera.settings.bit_depth
             self.pictures.show(frame.image, bit_depth, time_s=frame.time_s, z_um=frame.z_measured_um)
             on_frame(frame)

@@ -16,7 +16,8 @@ RATE_OVER = 20
 
 
 class LivePictures(QObject):
-    """``look`` and ``show`` belong to the device's thread, the rest to the window's.
+    """``look`` and ``forget_rate`` belong to the device's thread, also ``show``, or in a capture to the one that
+    writes; the rest to the window's.
 
     ``fps``: pictures per second by ``look``, None where there have been too few.
     """

@@ -1,5 +1,6 @@
 """The Capture workspace on the simulated microscope, by real clicks and keys."""
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from app.capture.stack_panel import StackSetup
+from app.capture.z_scale import ZScale
 from app.main_window import MainWindow
 from models import storage
 from models.errors import OutputError, ReliefscopeError
@@ -196,6 +198,51 @@ def test_stop_works_while_the_palette_is_open(qtbot: QtBot, connected: MainWindo
     assert connected.link.is_stopped
 
 
+def test_the_window_never_asks_the_stage_itself(qtbot: QtBot, connected: MainWindow) -> None:
+    """A stage that answers late would keep the button for STOP from being pressed."""
+    stage, askers = connected.link.microscope.stage, set()
+    for name in ("position_um", "is_moving"):
+        ask = getattr(stage, name)
+
+        def asked(ask=ask):
+            askers.add(threading.current_thread())
+            return ask()
+
+        setattr(stage, name, asked)
+    connected.link.move_to(-60.0)
+    at_rest(qtbot, connected, -60.0)
+    with qtbot.waitSignal(connected.link.focusFound, timeout=LONG):
+        connected.link.focus(-20.0, 20.0, 5.0)
+    set_stack(connected)
+    with qtbot.waitSignal(connected.link.captureEnded, timeout=LONG):
+        connected.capture.start_capture()
+    qtbot.waitUntil(lambda: not connected.link.busy, timeout=LONG)
+    assert askers
+    assert threading.main_thread() not in askers
+
+
+def test_a_step_begins_where_the_stage_is_and_not_where_it_was_shown(qtbot: QtBot, connected: MainWindow) -> None:
+    """Without live pictures nobody looks where a stage comes to rest that was halted on its way."""
+    connected.link.set_live(False)
+    qtbot.wait(50)
+    here_um = connected.link.microscope.axis.move_to(-50.0)
+    connected.link.jog(-1.0)
+    assert connected.link.target_um == pytest.approx(here_um - 1.0)
+    at_rest(qtbot, connected, here_um - 1.0)
+
+
+def test_the_rate_is_forgotten_by_who_counts_the_pictures(qtbot: QtBot, connected: MainWindow, monkeypatch) -> None:
+    threads, forget = [], connected.link.pictures.forget_rate
+    monkeypatch.setattr(
+        connected.link.pictures, "forget_rate", lambda: (threads.append(threading.current_thread()), forget())
+    )
+    connected.link.set_live(False)
+    connected.link.set_live(True)
+    qtbot.waitUntil(lambda: len(threads) == 2, timeout=LONG)
+    assert threading.main_thread() not in threads
+    assert connected.link.live
+
+
 def test_autofocus_finds_the_sphere(qtbot: QtBot, connected: MainWindow) -> None:
     sharp_um = connected.link.z_um
     set_stack(connected, 40.0, -60.0)
@@ -205,6 +252,53 @@ def test_autofocus_finds_the_sphere(qtbot: QtBot, connected: MainWindow) -> None
     assert result.trusted
     assert result.z_um != sharp_um
     at_rest(qtbot, connected, result.z_um)
+
+
+def test_an_autofocus_without_a_peak_says_why_and_goes_back(qtbot: QtBot, connected: MainWindow) -> None:
+    before_um = connected.link.z_um
+    set_stack(connected, 100.0, 60.0)  # all of it above the sphere
+    with qtbot.waitSignal(connected.link.focusFound, timeout=LONG) as found:
+        QTest.keyClick(connected, Qt.Key.Key_F8)
+    at_rest(qtbot, connected, before_um)
+    assert not found.args[0].trusted
+    assert any(found.args[0].reason in text and "back where it was" in text for text in texts(connected))
+
+
+def test_the_cursor_does_not_slip_from_the_height_into_the_step(qtbot: QtBot, connected: MainWindow) -> None:
+    panel = connected.capture.stage
+    step_um, target_um = panel.step_um, connected.link.z_um - 7.0
+    connected.actions_by_name["go_to"].trigger()
+    QTest.keyClicks(panel.go_to, f"{target_um}")
+    QTest.keyClick(panel.go_to, Qt.Key.Key_Return)
+    at_rest(qtbot, connected, target_um)
+    assert not panel.step.hasFocus()
+    assert panel.step_um == step_um
+
+
+def test_the_scale_shows_a_position_beyond_the_limits(qtbot: QtBot) -> None:
+    scale = ZScale()
+    qtbot.addWidget(scale)
+    scale.show_limits((-3900.0, -21.0))
+    for z_um in (0.0, -4000.0):
+        scale.show_position(z_um, None)
+        low, high = scale.window_um()
+        assert low < z_um < high
+
+
+def test_a_short_stack_is_not_lost_on_a_long_stage(qtbot: QtBot) -> None:
+    scale = ZScale()
+    qtbot.addWidget(scale)
+    scale.show_limits((-25_000.0, 0.0))
+    scale.show_stack(-480.0, -520.0)
+    scale.show_position(-20_000.0, -500.0)
+    low, high = scale.window_um()
+    assert low < -20_000.0, "where it goes from and to"
+    assert high > -480.0
+    scale.show_position(-500.0, None)
+    low, high = scale.window_um()
+    assert low < -520.0
+    assert high > -480.0
+    assert high - low <= 200.0
 
 
 # --- the stack
