@@ -1,0 +1,1 @@
+"""Labels: the heights of an instrument brought onto those from focus."""
