@@ -61,5 +61,5 @@ class SidePages:
         return page
 
     def _stop_if_moving(self) -> None:
-        if self._link.busy or self._link.target_um is not None:
+        if self._link.busy or self._link.target_um is not None or self._gamepad.is_jogging:
             self._link.stop()

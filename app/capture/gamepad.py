@@ -123,6 +123,11 @@ class PadJog:
         self._last: PadState | None = None
         self._changed_s = 0.0
 
+    @property
+    def is_jogging(self) -> bool:
+        """A step has begun, and another follows it as long as the stick is not let go."""
+        return self._direction != 0
+
     def disarm(self) -> None:
         """Nothing more before the button was let go and pressed again: a fault, a STOP."""
         self._locked = True
@@ -189,6 +194,11 @@ class Gamepad(QObject):
     def enabled(self) -> bool:
         """Whether it may move the stage. Off when the program starts and after the pad was unplugged."""
         return self._enabled
+
+    @property
+    def is_jogging(self) -> bool:
+        """Whether it moves the stage now, also in the moments between two steps."""
+        return self._enabled and self._jog.is_jogging
 
     def enable(self, on: bool) -> None:
         if self._enabled and not on:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
 from app.capture.gamepad_dialog import GamepadDialog
@@ -113,6 +114,43 @@ def test_stop_on_the_pad_is_stop(qtbot: QtBot, enabled: MainWindow, pad: Virtual
     enabled.link.release()
     qtbot.wait(300)
     assert enabled.link.z_um == pytest.approx(z_um, abs=0.1), "the button has not been let go since"
+
+
+def enabled_in_front(qtbot: QtBot, window: MainWindow, dialog: GamepadDialog) -> None:
+    """The page stays open and has the keys."""
+    qtbot.waitUntil(lambda: dialog.enable.isEnabled() and not window.link.busy, timeout=LONG)
+    dialog.enable.click()
+    dialog.activateWindow()
+    qtbot.waitUntil(dialog.isActiveWindow, timeout=LONG)
+    qtbot.wait(60)
+
+
+def test_escape_on_a_page_stops_it_between_two_steps_too(
+    qtbot: QtBot, connected: MainWindow, dialog: GamepadDialog, pad: VirtualPad
+) -> None:
+    enabled_in_front(qtbot, connected, dialog)
+    link, pressed = connected.link, []
+
+    def press_at_rest() -> None:
+        if link.target_um is None and not pressed:
+            pressed.append(True)
+            qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+
+    hold(qtbot, pad)
+    pad.push(STICK, -1.0)
+    qtbot.waitUntil(lambda: link.target_um is not None, timeout=LONG)
+    link.moved.connect(press_at_rest)
+    qtbot.waitUntil(lambda: bool(pressed), timeout=LONG)
+    assert link.is_stopped
+
+
+def test_escape_closes_the_page_of_a_pad_that_moves_nothing(
+    qtbot: QtBot, connected: MainWindow, dialog: GamepadDialog
+) -> None:
+    enabled_in_front(qtbot, connected, dialog)
+    qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+    assert not connected.link.is_stopped
+    assert connected.gamepad.enabled
 
 
 def test_unplugged_it_halts_and_has_to_be_enabled_anew(
