@@ -137,7 +137,7 @@ def test_a_frame_says_where_a_sharp_peak_beside_it_lies(place, sharpness):
     peaks = peak_beside(around(-sharpness * (torch.arange(6.0) - place).abs())).flatten()
     nearest = round(place)
     assert float(peaks[nearest]) == pytest.approx(place - nearest, abs=0.02)
-    assert peaks[0] == 0.0 and peaks[-1] == 0.0
+    assert peaks[[0, -1]].tolist() == [0.0, 0.0]
 
 
 def test_a_blunt_curve_and_noise_say_next_to_nothing():
