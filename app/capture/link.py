@@ -71,7 +71,9 @@ class MicroscopeLink(QObject):
     # --- connection
 
     def connect_to(self, profile_name: str, settings: CameraSettings | None = None) -> None:
-        """Open the microscope of a profile. Nothing moves."""
+        """Open the microscope of a profile. Nothing moves. Without effect while one is being opened."""
+        if self.busy == "connect":
+            return
         self.disconnect()
         self._set_busy("connect")
         tell = self._courier.send
@@ -100,12 +102,14 @@ class MicroscopeLink(QObject):
         cancel = self.new_cancel()
 
         def job() -> None:
-            self.tell_position(microscope.axis.reconnect(RECONNECT_S, cancel))
-            self.stage.found(microscope.axis)
-            if self._camera_lost:
-                microscope.camera.reconnect()
-                self._camera_lost = False
-            self._courier.send(self.set_live, True)
+            try:
+                self.tell_position(microscope.axis.reconnect(RECONNECT_S, cancel))
+                self.stage.found(microscope.axis)
+            finally:  # the one may be back without the other, and the picture is what one looks at meanwhile
+                if self._camera_lost:
+                    microscope.camera.reconnect()
+                    self._camera_lost = False
+                self._courier.send(self.set_live, True)
 
         self.set_live(False)
         self.run("connect", job)

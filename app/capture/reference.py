@@ -103,8 +103,10 @@ class Reference(QObject):
             if cancel.is_set():
                 raise Cancelled
             homing = started("homing", microscope.axis.home)
-            self._look_until(homing.done, microscope)
-            self._link.tell_position(homing.result())
+            try:
+                self._look_until(homing.done, microscope)
+            finally:  # whatever becomes of the picture: while the stage homes, Cancel is a STOP and nothing else runs
+                self._link.tell_position(homing.result())
         finally:
             self.is_homing = False
             self._courier.send(self.homingChanged.emit)

@@ -140,8 +140,12 @@ def test_a_click_lets_it_go_on_at_the_frame_that_it_lost(
     assert homed.link.busy == "capture"
     assert homed.status.task.text() == "Waiting for an answer"
     assert homings(controller) == 1
+    faults: dict[int, tuple[str, ...]] = {}
+    homed.link.progressed.connect(lambda done, _total: faults.setdefault(done, homed.link.stage.faults))
     QTest.mouseClick(button(bar, way), LEFT)
     captured(qtbot, homed)
+    assert len(faults) == FRAMES - LOST
+    assert not any(faults.values()), "the panel of the stage would show an alarm that is over"
     check_kept(homed, FRAMES)
     assert homings(controller) == (2 if way is WayOn.HOME else 1)
     assert question(homed) is None
@@ -213,6 +217,27 @@ def test_homing_on_the_way_can_be_ended(
     assert controller.state == "Alarm"
     assert homed.link.is_stopped
     assert not homed.link.stage.referenced
+
+
+def test_homing_is_not_left_alone_where_the_picture_fails(
+    qtbot: QtBot, homed: MainWindow, controller: GrblEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hardware.simulator.controllers.grbl.HOMING_S", 1000.0)
+
+    def defect() -> None:
+        if controller.state == "Home":
+            raise RuntimeError("not foreseen")
+
+    qtbot.waitUntil(lambda: homed.link.live, timeout=LONG)
+    monkeypatch.setattr(homed.link.pictures, "look", lambda _camera, _z_um: defect())
+    homed.link.reference.home()
+    qtbot.waitUntil(lambda: controller.state == "Home", timeout=LONG)
+    qtbot.wait(300)
+    assert homed.link.busy == "home"
+    homed.link.cancel()
+    qtbot.waitUntil(lambda: not homed.link.busy, timeout=LONG)
+    assert homed.link.is_stopped
+    assert controller.state == "Alarm"
 
 
 def test_the_picture_goes_on_while_it_asks_and_while_it_homes(

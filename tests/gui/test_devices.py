@@ -10,7 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from app.capture.device_page import DATA, DevicePage
 from app.main_window import MainWindow
-from app.settings import profiles_folder
+from app.settings import Settings, profiles_folder
 from hardware import search as search_module
 from hardware.camera import CameraIdentity
 from hardware.cameras import CamerasFound
@@ -195,6 +195,15 @@ def test_a_mistake_names_its_field_and_saves_nothing(
     assert not (profiles_folder() / "roll-microscope.toml").exists()
 
 
+def test_return_in_a_field_of_the_page_adds_nothing(qtbot: QtBot, page: DevicePage, controller) -> None:
+    objectives = page.form.objectives.value()
+    write(page.port, controller.port)
+    with qtbot.waitSignal(page._search.ended, timeout=LONG):
+        QTest.keyClick(page.port, Qt.Key.Key_Return)
+    QTest.keyClick(page.form.title, Qt.Key.Key_Return)
+    assert page.form.objectives.value() == objectives
+
+
 def test_objectives_can_be_added_and_chosen(qtbot: QtBot, page: DevicePage) -> None:
     describe(qtbot, page)
     objectives = page.form.objectives
@@ -229,6 +238,19 @@ def test_a_saved_microscope_is_in_the_list_and_loads_again(qtbot: QtBot, window:
     assert again.form.title.text() == "Roll microscope"
     assert again.form.profile(profile.name) == profile
     again.close()
+
+
+def test_a_microscope_that_comes_along_lends_its_values_but_not_its_name(
+    qtbot: QtBot, window: MainWindow, controller: GrblEmulator
+) -> None:
+    window.capture.show_profiles(Settings().profile)
+    assert window.capture.profile.currentText() == "Simulated: engraved roll"
+    window.actions_by_name["devices"].trigger()
+    page = window.findChild(DevicePage)
+    search(qtbot, page)
+    assert page.form.title.text() == ""
+    QTest.mouseClick(page.save, LEFT)
+    assert "name" in page.message.text()
 
 
 def test_another_microscope_is_not_replaced_unasked(qtbot: QtBot, page: DevicePage) -> None:
@@ -326,7 +348,8 @@ def test_stop_halts_and_demands_a_deliberate_release(qtbot: QtBot, homed: MainWi
     assert bar.buttons[0].text() == "Release"
     QTest.mouseClick(bar.buttons[0], LEFT)
     qtbot.waitUntil(homed.actions_by_name["stage_up"].isEnabled, timeout=LONG)
-    start_um = homed.link.z_um
+    start_um = 1000 * controller.machine_mm()
+    qtbot.waitUntil(lambda: abs(homed.link.z_um - start_um) < 1, timeout=LONG)
     homed.actions_by_name["stage_up"].trigger()
     at_rest(qtbot, homed, start_um + 10)
 
@@ -357,6 +380,15 @@ def test_a_pulled_cable_is_told_and_its_return_noticed(qtbot: QtBot, homed: Main
     qtbot.waitUntil(lambda: bar_with(homed, "answers again") is not None, timeout=LONG)
     assert bar_to(homed, "Reconnect") is None
     assert homed.link.stage.referenced, "nothing moved meanwhile: the position still fits"
+    controller.unplug()
+    qtbot.waitUntil(lambda: bar_to(homed, "Reconnect") is not None, timeout=LONG)
+    assert bar_with(homed, "answers again") is None, "good news that holds no longer"
+
+
+def test_of_a_cable_that_is_waited_for_only_the_latest_is_told(homed: MainWindow) -> None:
+    homed.link.told.emit("The port is gone.")
+    homed.link.told.emit("The connection is back.")
+    assert [bar.text for bar in homed.bars.bars()] == ["The connection is back."]
 
 
 def test_reconnect_brings_the_stage_back(qtbot: QtBot, homed: MainWindow, controller) -> None:
@@ -368,6 +400,19 @@ def test_reconnect_brings_the_stage_back(qtbot: QtBot, homed: MainWindow, contro
     QTest.mouseClick(bar_to(homed, "Reconnect").buttons[0], LEFT)
     qtbot.waitUntil(lambda: homed.link.live and not homed.link.busy, timeout=LONG)
     assert homed.link.stage.faults == ()
+
+
+def test_a_reconnection_that_fails_leaves_the_picture_on(
+    qtbot: QtBot, homed: MainWindow, controller, monkeypatch
+) -> None:
+    monkeypatch.setattr("app.capture.link.RECONNECT_S", 0.1)
+    controller.unplug()
+    qtbot.waitUntil(lambda: bar_to(homed, "Reconnect") is not None, timeout=LONG)
+    QTest.mouseClick(bar_to(homed, "Reconnect").buttons[0], LEFT)
+    qtbot.waitUntil(lambda: not homed.link.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: homed.link.live, timeout=LONG)
+    controller.replug()
+    qtbot.waitUntil(lambda: bar_with(homed, "answers again") is not None, timeout=LONG)
 
 
 def test_stop_with_the_cable_out_is_latched_and_told(qtbot: QtBot, homed: MainWindow, controller) -> None:
