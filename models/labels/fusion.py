@@ -34,7 +34,8 @@ class FusionSettings:
     believed; ``feather_px``: width over which it then comes to its full weight. ``focus_blur_px``: standard deviation
     of the smoothing of the focus map. ``seam_px``: the same of the difference, what is finer is noise. ``spike_sigma``:
     single focus heights further off their neighbours are no heights. ``bridge_px``: holes of both maps of at most so
-    many pixels are interpolated.
+    many pixels are interpolated. ``least_likeness``: maps whose heights, less their planes, correlate less are not of
+    the same place, or not registered; -1 takes all.
     """
 
     conflict_sigma: float = 3.0
@@ -44,6 +45,7 @@ class FusionSettings:
     seam_px: float = 4.0
     spike_sigma: float = 5.0
     bridge_px: int = 9
+    least_likeness: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ def fuse(
     ``focus_sigma_um``: standard deviations by pixel, right up to a common factor, which is found; None: all alike.
     ``scan_sigma_um``: the same, right as they are. ``registration_sd_px``: how well the scan lies, which counts on
     slopes. The label has no origin, transform or pixel size yet. Its ``parameters`` tell what was found:
-    ``sigma_factor``, ``seam_rms_um``, and ``hole_rms_um``, the difference to the scan in holes made on purpose (None:
-    there was no room for any).
-    Raises InputError where the maps have hardly a pixel in common or differ in size.
+    ``sigma_factor``, ``seam_rms_um``, ``likeness``, and ``hole_rms_um``, the difference to the scan in holes made on
+    purpose (None: there was no room for any).
+    Raises InputError where the maps have hardly a pixel in common, differ in size or are not alike.
     """
     how = settings or FusionSettings()
     focus, scan = (np.asarray(image, np.float64) for image in (focus_um, scan_um))
@@ -91,6 +93,14 @@ def fuse(
                 "Focus map and scan have only {n} pixels in common; they cannot be fused. Check the registration."
             ).format(n=int(np.count_nonzero(both)))
         )
+    likeness = _likeness(smooth[both], scan[both], np.argwhere(both))
+    if likeness < how.least_likeness:
+        raise InputError(
+            _(
+                "Where the scan was laid, its heights do not follow those of the focus map (correlation {likeness:.2f}, "
+                "at least {least:.2f} is needed): they are not of the same place. Check the registration."
+            ).format(likeness=likeness, least=how.least_likeness)
+        )
 
     seam, conflict = _find_seam(scan - smooth, both, stated, scan_sigma, how)
     focus_here = smooth + seam.offset_um
@@ -108,7 +118,8 @@ def fuse(
     height[conflict] = sigma[conflict] = np.nan
     provenance[conflict] = Provenance.CONFLICT
     _bridge(height, sigma, provenance, how.bridge_px)
-    found = {"sigma_factor": seam.factor, "seam_rms_um": float(np.sqrt(np.mean(seam.offset_um[both] ** 2)))}
+    seam_rms_um = float(np.sqrt(np.mean(seam.offset_um[both] ** 2)))
+    found = {"sigma_factor": seam.factor, "seam_rms_um": seam_rms_um, "likeness": likeness, "hole_rms_um": hole_rms_um}
     sources = {
         "focus_um": focus_um,
         "focus_sigma_um": seam.factor * stated,
@@ -122,7 +133,7 @@ def fuse(
         provenance=provenance,
         valid=np.isfinite(height),
         sources={name: np.asarray(image, np.float32) for name, image in sources.items()},
-        parameters={**asdict(how), "registration_sd_px": registration_sd_px, **found, "hole_rms_um": hole_rms_um},
+        parameters={**asdict(how), "registration_sd_px": registration_sd_px, **found},
     )
 
 
@@ -163,6 +174,17 @@ def blurred(image: Image, known: Mask, width_px: float) -> Image:
 
 def _shrunk(known: Mask, by_px: int) -> Mask:
     return known if by_px == 0 else np.asarray(ndimage.binary_erosion(known, iterations=by_px, border_value=1))
+
+
+def _likeness(focus: NDArray[np.float64], scan: NDArray[np.float64], place: NDArray[np.int_]) -> float:
+    """Correlation of heights (N,) at ``place`` (N, 2), less the plane of each; 0 where one has nothing else."""
+    plane = np.column_stack([place - place.mean(axis=0), np.ones(len(place))])
+    rest = []
+    for heights in (focus, scan):
+        level = heights - heights.mean()
+        rest.append(level - plane @ np.linalg.lstsq(plane, level, rcond=None)[0])
+    size = float(np.sqrt(np.sum(rest[0] ** 2) * np.sum(rest[1] ** 2)))
+    return float(np.sum(rest[0] * rest[1])) / size if size > 0 else 0.0
 
 
 def _slope(height: Image) -> Image:

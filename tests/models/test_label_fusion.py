@@ -198,6 +198,16 @@ def test_maps_that_do_not_meet_are_refused(pair):
         fuse(pair.focus, None, pair.scan[:-1], SCAN_SIGMA)
 
 
+def test_a_scan_of_another_place_is_refused(pair):
+    elsewhere = np.roll(pair.scan, (60, 40), (0, 1))
+    for scan in (elsewhere, -pair.scan):
+        with pytest.raises(InputError, match="not of the same place"):
+            fuse(pair.focus, None, scan, SCAN_SIGMA)
+    insisted = fuse(pair.focus, None, elsewhere, SCAN_SIGMA, settings=FusionSettings(least_likeness=-1.0))
+    assert insisted.parameters["likeness"] < 0.7
+    assert pair.fuse().parameters["likeness"] > 0.9
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-3, 1.0, 1e3]))
 def test_any_holes_and_any_scale_give_a_consistent_label(seed, scale):
