@@ -82,7 +82,7 @@ class Settings(BaseModel):
     geometry: str = ""
     layouts: dict[str, str] = Field(default_factory=dict)
     workspace: Literal["capture", "surface", "label", "inspect"] = "capture"
-    profile: str = ""
+    profile: str = "simulated"
     exposure_ms: float = Field(default=10.0, gt=0)
     gain: float = Field(default=1.0, ge=1)
     bit_depth: int = 8

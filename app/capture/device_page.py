@@ -66,6 +66,8 @@ class DevicePage(QDialog):
         self.asking = hint()
         self.reasons = hint()
         self.form = ProfileForm(self._start_with(profile))
+        if self._own_path is None:  # the name of a microscope that comes along would not fit to what is found
+            self.form.title.clear()
         self.message = QLabel()
         self.save = QPushButton(_("Save"))
         self.save_and_connect = QPushButton(_("Save and Connect"))

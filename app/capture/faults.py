@@ -16,13 +16,16 @@ class Faults:
         self._link, self._bars, self._connect = link, bars, connect
         self._of_stage: list[Bar] = []
         self._question: Bar | None = None
+        self._event: Bar | None = None
         link.reference.asked.connect(self._show_question)
         link.stage.back.connect(self._stage_is_back)
+        link.told.connect(lambda text: self._show_event(bars.show_look("", text)))
         link.stage.changed.connect(self._look_again)
 
     def show(self, source: str, text: str, error: StageError | CameraError) -> None:
         """A bar that names the device, what happened and one action."""
         action = self._way_out(error)
+        self._end_event()
         bar = self._bars.show_fault(source, text, *(() if action is None else (action,)))
         if isinstance(error, StageDisconnected | StageNoReply | StageUnreferenced | StageAlarm):
             self._remember(bar)
@@ -64,6 +67,7 @@ class Faults:
         question, device = self._link.reference.question, self._link.device
         if question is not None and device is not None:
             answer = self._link.reference.answer
+            self._end_event()
             self._question = self._bars.show_question(
                 device.source_of(question.error),
                 question.text,
@@ -97,7 +101,22 @@ class Faults:
     def _stage_is_back(self) -> None:
         self._forget()
         if not self._link.stage.faults:
-            self._bars.show_info(_("{stage} answers again.").format(stage=self._stage_name))
+            self._show_event(self._bars.show_info(_("{stage} answers again.").format(stage=self._stage_name)))
+
+    def _show_event(self, bar: Bar) -> None:
+        """A loss that is waited for, or its end: what was told before holds no longer."""
+        if self._event is not bar:
+            self._end_event()
+        self._event = bar
+        bar.dismissed.connect(lambda: self._forget_event(bar))
+
+    def _end_event(self) -> None:
+        if self._event is not None:
+            self._event.dismiss()
+
+    def _forget_event(self, bar: Bar) -> None:
+        if self._event is bar:
+            self._event = None
 
     def _look_again(self) -> None:
         if self._link.stage.referenced and not self._link.stage.faults:

@@ -7,7 +7,6 @@ from PySide6.QtGui import QCloseEvent, QKeyEvent
 from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
-    QFormLayout,
     QGridLayout,
     QLabel,
     QProgressBar,
@@ -16,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.capture.gamepad import Gamepad, deflection
-from app.fields import CountField, NumberField, hint
+from app.fields import CountField, Form, NumberField, hint
 from app.settings import GamepadSettings
 from app.theme import set_role
 from models.language import _
@@ -72,14 +71,14 @@ class GamepadDialog(QDialog):
         )
         column.addLayout(self._axes_place)
         column.addWidget(self.pressed)
-        form = QFormLayout()
-        form.addRow(_("Stick, number"), self.axis)
-        form.addRow(self.up_is_negative)
-        form.addRow(_("Button to hold while moving"), self.hold)
-        form.addRow(_("Button for STOP"), self.stop)
-        form.addRow(_("Dead zone"), self.dead_zone)
-        form.addRow(_("Speed at full deflection"), self.top_speed)
-        column.addLayout(form)
+        form = Form()
+        form.row(_("Stick, number"), self.axis)
+        form.wide(self.up_is_negative)
+        form.row(_("Button to hold while moving"), self.hold)
+        form.row(_("Button for STOP"), self.stop)
+        form.row(_("Dead zone"), self.dead_zone)
+        form.row(_("Speed at full deflection"), self.top_speed)
+        column.addWidget(form)
         column.addWidget(self.result)
         column.addWidget(self.enable)
         column.addWidget(

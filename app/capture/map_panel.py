@@ -39,7 +39,8 @@ class MapPanel(QWidget):
         self.maps.addWidget(self.height_image)
         self.state = QLabel()
         self.state.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self.state.setMinimumWidth(40)  # a long text is cut, and whole in the tip: the panel may be narrow
+        self.state.setWordWrap(True)  # names of methods are long, and the panel may be narrow: whole in the tip, too
+        self.state.setMinimumWidth(40)
         set_role(self, "panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         set_role(self.state, "hint")

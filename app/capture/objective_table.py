@@ -39,6 +39,8 @@ class ObjectiveTable(QWidget):
         self.table.setAccessibleName(_("Objectives"))
         self.in_use = QComboBox()
         add, remove = QPushButton(_("Add")), QPushButton(_("Remove"))
+        for button in (add, remove):
+            button.setAutoDefault(False)  # Return in any field of the page would press it
         form = Form()
         form.row(_("In use"), self.in_use)
         row = QHBoxLayout()

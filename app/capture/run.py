@@ -46,7 +46,6 @@ class CaptureRun(QObject):
         self.state: MapState | None = None
         self.seconds_to_final = 0.0
         link.captureEnded.connect(self._on_capture_ended)
-        link.told.connect(self.told)
 
     def start(self, plan: SweepPlan, folder: Path, sample: str, options: ReconstructionOptions) -> None:
         """Capture ``plan`` into a new file in ``folder``."""

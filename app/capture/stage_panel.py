@@ -78,7 +78,8 @@ class StagePanel(QWidget):
         actions["stage_down"].triggered.connect(lambda: self.jog(-1))
         self.scale.stepped.connect(self.jog)
         self.scale.heightChosen.connect(self.heightChosen)
-        self.go_to.edited.connect(self.heightChosen)
+        self.go_to.edited.connect(self._go)
+        self.go_to.editingFinished.connect(lambda: self.go_to.lineEdit().deselect())
         self.steps.chosen.connect(lambda index: actions[STEP_ACTIONS[index]].trigger())
         self.step.edited.connect(self._change_step)
         for index, name in enumerate(STEP_ACTIONS):
@@ -125,6 +126,11 @@ class StagePanel(QWidget):
 
     def _tell_steps(self) -> None:
         self.stepsChanged.emit(tuple(self._steps_um), self.steps.index)
+
+    def _go(self, z_um: float) -> None:
+        # It is disabled while the stage moves: the cursor would slip into the next field, and the next number with it.
+        self.go_to.clearFocus()
+        self.heightChosen.emit(z_um)
 
     def _focus_go_to(self) -> None:
         self.go_to.setFocus()

@@ -32,6 +32,7 @@ from app.status_line import free_bytes
 from app.surface.reconstruction_panel import ReconstructionPanel
 from app.theme import set_role
 from app.top_bar import ActionButton
+from hardware.autofocus import FocusResult
 from hardware.profile import load_profile, profile_names
 from models.errors import ReliefscopeError
 from models.language import _
@@ -343,9 +344,9 @@ class CaptureWorkspace(QWidget):
         if (drift := self._run.drift()) is not None:
             self.reconstruction.set_drift(*drift)
 
-    def _show_focus(self, result: object) -> None:
-        if not getattr(result, "trusted", True):
-            self.told.emit(_("Autofocus found no clear peak; the stage is at the sharpest plane it saw."))
+    def _show_focus(self, result: FocusResult) -> None:
+        if not result.trusted:
+            self.told.emit(_("Autofocus: {reason} The stage is back where it was.").format(reason=result.reason))
 
     def _on_setup_changed(self, setup: StackSetup) -> None:
         self._settings.by_step, self._settings.step_um = setup.by_step, setup.step_um

@@ -12,6 +12,9 @@ from models.language import _
 
 OVERVIEW_WIDTH = 8
 MARGIN = 12
+LABEL_HEIGHT = 17
+LEAST_SPAN_UM = 100.0
+"""The position and the stack are seen at least this closely, however long the travel."""
 
 
 class ZScale(QWidget):
@@ -53,17 +56,23 @@ class ZScale(QWidget):
         self.update()
 
     def window_um(self) -> tuple[float, float]:
-        """(lowest, highest) height of the enlarged part; it stays until something would leave it."""
+        """(lowest, highest) height of the enlarged part; it stays until it is too small or far too large."""
         low, high = self._limits or (-100.0, 100.0)
         shown = [z for z in (self._z_um, self._target_um, self._top_um, self._bottom_um) if z is not None]
         if not shown:
             return low, high
-        if self._window is not None and self._window[0] <= min(shown) and max(shown) <= self._window[1]:
-            return self._window
-        span = max(max(shown) - min(shown), 0.06 * (high - low))
+        span = max(max(shown) - min(shown), min(LEAST_SPAN_UM, 0.06 * (high - low)))
+        if self._window is not None:
+            bottom, top = self._window
+            is_lost = self._target_um is None and top - bottom > 3 * span  # after a long way, at rest
+            if bottom <= min(shown) and max(shown) <= top and not is_lost:
+                return self._window
         middle = (max(shown) + min(shown)) / 2
-        room = 0.75 * span
-        self._window = (max(low - 0.05 * span, middle - room), min(high + 0.05 * span, middle + room))
+        room, edge = 0.75 * span, 0.05 * span
+        self._window = (  # what lies beyond a limit, as before homing, is seen as well
+            max(min(low, *shown) - edge, middle - room),
+            min(max(high, *shown) + edge, middle + room),
+        )
         return self._window
 
     def _y(self, z_um: float) -> float:
@@ -142,7 +151,7 @@ class ZScale(QWidget):
         for index in range(first, last + 1):
             y = self._y(index * step)
             painter.drawLine(QPointF(axis_x - 4, y), QPointF(axis_x, y))
-            if self._z_um is None or abs(y - self._y(self._z_um)) > 14:
+            if self._z_um is None or abs(y - self._y(self._z_um)) > LABEL_HEIGHT:
                 digits = max(0, -math.floor(math.log10(step)))
                 box = QRectF(axis_x + 26, y - 8, self.width() - axis_x - 28, 16)
                 painter.drawText(
@@ -153,13 +162,15 @@ class ZScale(QWidget):
         theme = current()
         accent = QColor(theme.accent)
         painter.setPen(QPen(accent, 2))
+        written = [] if self._z_um is None else [self._y(self._z_um)]
         for z_um, letter in ((self._top_um, _("top")), (self._bottom_um, _("bottom"))):
             if z_um is None:
                 continue
             y = self._y(z_um)
             painter.drawLine(QPointF(axis_x, y), QPointF(axis_x + 16, y))
-            if self._z_um is None or abs(y - self._y(self._z_um)) > 14:
+            if all(abs(y - other) > LABEL_HEIGHT for other in written):
                 painter.drawText(QPointF(axis_x + 20, y + 4), letter)
+                written.append(y)
         if self._top_um is not None and self._bottom_um is not None:
             accent.setAlpha(70)
             area = QRectF(axis_x, self._y(self._top_um), 12, self._y(self._bottom_um) - self._y(self._top_um))

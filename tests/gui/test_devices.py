@@ -348,7 +348,7 @@ def test_stop_halts_and_demands_a_deliberate_release(qtbot: QtBot, homed: MainWi
     assert bar.buttons[0].text() == "Release"
     QTest.mouseClick(bar.buttons[0], LEFT)
     qtbot.waitUntil(homed.actions_by_name["stage_up"].isEnabled, timeout=LONG)
-    start_um = 1000 * controller.machine_mm()
+    start_um = 1000 * controller.machine_mm
     qtbot.waitUntil(lambda: abs(homed.link.z_um - start_um) < 1, timeout=LONG)
     homed.actions_by_name["stage_up"].trigger()
     at_rest(qtbot, homed, start_um + 10)
