@@ -50,10 +50,15 @@ class FusionSettings:
 
 @dataclass(frozen=True)
 class _Seam:
-    """What the focus map is off by, (H, W) float64, continued into the holes; and the factor on its stated sigma."""
+    """What the focus map is off by, continued into the holes, and its standard deviation beside it, (H, W) float64.
+
+    ``factor`` on the stated sigma, and ``lateral_px``, which counts on slopes: what that deviation is made of.
+    """
 
     offset_um: Image
+    sigma_um: Image
     factor: float
+    lateral_px: float
 
 
 def fuse(
@@ -67,11 +72,12 @@ def fuse(
 ) -> Label:
     """One label of two maps (H, W) in micrometres on the same pixels, NaN where missing.
 
-    ``focus_sigma_um``: standard deviations by pixel, right up to a common factor, which is found; None: all alike.
+    ``focus_sigma_um``: standard deviations by pixel, right up to a common factor, which is found, and what is added on
+    slopes; None: all alike.
     ``scan_sigma_um``: the same, right as they are. ``registration_sd_px``: how well the scan lies, which counts on
     slopes. The label has no origin, transform or pixel size yet. Its ``parameters`` tell what was found:
-    ``sigma_factor``, ``seam_rms_um``, ``likeness``, and ``hole_rms_um``, the difference to the scan in holes made on
-    purpose (None: there was no room for any).
+    ``sigma_factor``, ``lateral_px`` (blur and shift of the focus map), ``seam_rms_um``, ``likeness``, and
+    ``hole_rms_um``, the difference to the scan in holes made on purpose (None: there was no room for any).
     Raises InputError where the maps have hardly a pixel in common, differ in size or are not alike.
     """
     how = settings or FusionSettings()
@@ -97,14 +103,14 @@ def fuse(
     if likeness < how.least_likeness:
         raise InputError(
             _(
-                "Where the scan was laid, its heights do not follow those of the focus map (correlation {likeness:.2f}, "
-                "at least {least:.2f} is needed): they are not of the same place. Check the registration."
+                "Where the scan was laid, its heights do not follow those of the focus map (their correlation is "
+                "{likeness:.2f}, {least:.2f} is needed): they are not of the same place. Check the registration."
             ).format(likeness=likeness, least=how.least_likeness)
         )
 
-    seam, conflict = _find_seam(scan - smooth, both, stated, scan_sigma, how)
+    seam, conflict = _find_seam(scan - smooth, both, stated, _slope(smooth), scan_sigma, how)
     focus_here = smooth + seam.offset_um
-    focus_sigma = np.where(np.isfinite(focus_here), seam.factor * stated, np.nan)
+    focus_sigma = np.where(np.isfinite(focus_here), seam.sigma_um, np.nan)
     extra, hole_rms_um = _hole_variance(scan, smooth, both & ~conflict, focus_sigma, scan_sigma, how)
     in_hole = np.isfinite(focus_here) & ~scan_known
     depth_px = ndimage.distance_transform_edt(~(both & ~conflict))
@@ -119,10 +125,16 @@ def fuse(
     provenance[conflict] = Provenance.CONFLICT
     _bridge(height, sigma, provenance, how.bridge_px)
     seam_rms_um = float(np.sqrt(np.mean(seam.offset_um[both] ** 2)))
-    found = {"sigma_factor": seam.factor, "seam_rms_um": seam_rms_um, "likeness": likeness, "hole_rms_um": hole_rms_um}
+    found = {
+        "sigma_factor": seam.factor,
+        "lateral_px": seam.lateral_px,
+        "seam_rms_um": seam_rms_um,
+        "likeness": likeness,
+        "hole_rms_um": hole_rms_um,
+    }
     sources = {
         "focus_um": focus_um,
-        "focus_sigma_um": seam.factor * stated,
+        "focus_sigma_um": seam.sigma_um,
         "scan_um": scan_um,
         "scan_sigma_um": scan_sigma,
         "seam_um": seam.offset_um,
@@ -188,9 +200,10 @@ def _likeness(focus: NDArray[np.float64], scan: NDArray[np.float64], place: NDAr
 
 
 def _slope(height: Image) -> Image:
-    """Steepest rise in um per pixel, 0 beside missing pixels."""
-    down, right = np.gradient(height)
-    return np.asarray(np.nan_to_num(np.hypot(down, right)))
+    """Steepest rise in um per pixel within a pixel's distance; missing ones are as high as the nearest."""
+    near = ndimage.distance_transform_edt(~np.isfinite(height), return_distances=False, return_indices=True)
+    down, right = np.gradient(height[tuple(near)])
+    return np.asarray(ndimage.maximum_filter(np.nan_to_num(np.hypot(down, right)), size=3))
 
 
 def _robust_rms(values: NDArray[np.float64]) -> float:
@@ -198,33 +211,42 @@ def _robust_rms(values: NDArray[np.float64]) -> float:
 
 
 def _find_seam(
-    difference: Image, both: Mask, stated: Image, scan_sigma: Image, how: FusionSettings
+    difference: Image, both: Mask, stated: Image, slope: Image, scan_sigma: Image, how: FusionSettings
 ) -> tuple[_Seam, Mask]:
     """The seam and the conflicts: what is a conflict depends on the seam, which must not follow conflicts."""
     centre = float(np.median(difference[both]))
     agree = both & (np.abs(difference - centre) <= 5 * _robust_rms(difference[both] - centre))
-    factor = 1.0
+    factor, lateral_px, sigma = 1.0, 0.0, stated
     for _round in range(3):
         offset = harmonic(blurred(difference, agree, how.seam_px), both & ~agree)
         rest = difference - np.where(np.isfinite(offset), offset, centre)
-        factor = _sigma_factor(rest[agree], stated[agree], scan_sigma[agree])
-        agree = both & (np.abs(rest) <= how.conflict_sigma * np.hypot(factor * stated, scan_sigma))
+        factor, lateral_px = _error_model(rest[agree], stated[agree], slope[agree], scan_sigma[agree])
+        sigma = np.hypot(factor * stated, lateral_px * slope)
+        agree = both & (np.abs(rest) <= how.conflict_sigma * np.hypot(sigma, scan_sigma))
         if np.count_nonzero(agree) < _LEAST_COMMON:
             raise InputError(_("Focus map and scan contradict each other nearly everywhere. Check the registration."))
     offset = harmonic(blurred(difference, agree, how.seam_px), ~agree)
-    return _Seam(np.where(np.isfinite(offset), offset, centre), factor), both & ~agree
+    return _Seam(np.where(np.isfinite(offset), offset, centre), sigma, factor, lateral_px), both & ~agree
 
 
-def _sigma_factor(rest: NDArray[np.float64], stated: NDArray[np.float64], scan_sigma: NDArray[np.float64]) -> float:
-    """What the stated sigmas of the focus map must be multiplied by for the differences to be what they are.
+def _error_model(
+    rest: NDArray[np.float64], stated: NDArray[np.float64], slope: NDArray[np.float64], scan_sigma: NDArray[np.float64]
+) -> tuple[float, float]:
+    """For the differences to be what they are: the factor on the stated sigmas of the focus map, judged on flat ground
+    and where the scan is most certain, and by how many pixels it blurs or shifts heights, judged on the steepest fifth.
 
-    Judged where the scan is most certain. A scan that claims less certainty than the differences show must not make
-    the focus map perfect: at least half of the scatter stays with it.
+    A scan that claims less certainty than the differences show must not make the focus map perfect: at least half of
+    the scatter stays with it.
     """
-    sure = scan_sigma <= np.quantile(scan_sigma, 0.25)
+    flat = slope <= np.median(slope)
+    sure = flat & (scan_sigma <= np.median(scan_sigma[flat]))
     scatter, typical = _robust_rms(rest[sure]), float(np.median(stated[sure]))
     unexplained = scatter**2 - float(np.median(scan_sigma[sure] ** 2))
-    return float(np.sqrt(max(unexplained, (_LEAST_SHARE * scatter) ** 2)) / typical)
+    factor = float(np.sqrt(max(unexplained, (_LEAST_SHARE * scatter) ** 2)) / typical)
+    steep = slope >= np.quantile(slope, 0.8)
+    excess = float(np.mean(rest[steep] ** 2 - (factor * stated[steep]) ** 2 - scan_sigma[steep] ** 2))
+    steepness = float(np.mean(slope[steep] ** 2))
+    return factor, float(np.sqrt(excess / steepness)) if min(excess, steepness) > 0 else 0.0
 
 
 def _weighted(

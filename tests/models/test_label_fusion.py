@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from models.errors import InputError
 from models.focal_stack import FocalStack
+from models.formats import read_height_map
 from models.height_map import HeightMap
 from models.labels.fusion import FusionSettings, fuse, pixel_scatter, without_spikes
 from models.labels.harmonic import harmonic
@@ -16,6 +17,7 @@ from models.labels.label import Label, Provenance
 from models.labels.label_file import read_history, read_label, write_label
 from models.storage import load_reconstruction, open_stack, write_stack
 from models.training.splits import read_scene
+from tests.data import SHARED, needs_shared
 
 SCAN_SIGMA, FOCUS_SIGMA = 0.06, 0.35
 
@@ -101,6 +103,33 @@ def test_a_wrong_or_missing_sigma_of_the_focus_map_is_set_right(pair, stated):
     assert label.parameters["sigma_factor"] * (stated or 1.0) == pytest.approx(0.14, abs=0.03)  # smoothed by 0.7 px
 
 
+REAL = ("laser_texture_dcm3d/test_1.plu", "ski_base_alicona/SkiInfiniteFocus.x3p")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", REAL)
+def test_on_a_real_surface_the_steep_holes_are_filled_and_their_sigma_is_true(name):
+    truth = read_height_map(SHARED / "heightmaps" / name).height_um[100:300, 100:300].astype(float)
+    near = ndimage.distance_transform_edt(np.isnan(truth), return_distances=False, return_indices=True)
+    truth = truth[tuple(near)]
+    rng = np.random.default_rng(1)
+    focus = ndimage.gaussian_filter(truth, 0.8) + rng.normal(0, 0.4, truth.shape) + field(rng, 200, 40, 1.0)
+    scan = truth + rng.normal(0, SCAN_SIGMA, truth.shape)
+    slope = np.hypot(*np.gradient(ndimage.gaussian_filter(truth, 1)))
+    hole = ndimage.binary_opening(ndimage.binary_closing(slope > np.quantile(slope, 0.9)))
+    scan[hole] = np.nan
+    label = fuse(focus, None, scan, SCAN_SIGMA)
+    error = label.height_um - truth
+    assert 0.8 < rms((error / label.sigma_um)[label.valid]) < 1.2
+    assert 0.5 < rms((error / label.sigma_um)[hole]) < 1.6
+    near = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
+    pasted = without_spikes(focus, 5.0)
+    at = hole & label.valid & np.isfinite(pasted)
+    assert 1.5 * rms(error[at]) < rms((scan[tuple(near)] - truth)[at])
+    assert rms(error[at]) < 1.1 * rms((pasted - truth)[at])  # on such slopes the blur of the focus map decides
+    assert (label.provenance == Provenance.CONFLICT).mean() < 0.01
+
+
 def test_where_both_see_the_better_one_decides_and_both_together_are_better():
     rng = np.random.default_rng(4)
     truth = field(rng, 160, 20, 3.0)
@@ -183,7 +212,9 @@ def test_a_scan_that_lies_badly_counts_less_on_slopes(pair):
     down, right = np.gradient(pair.truth)
     steep = np.hypot(down, right) > 0.5
     fused = (sure.provenance == Provenance.FUSED) & (unsure.provenance == Provenance.FUSED)
-    assert np.median(unsure.sigma_um[fused & steep]) > 1.5 * np.median(sure.sigma_um[fused & steep])
+    assert np.median(unsure.sigma_um[fused & steep]) > 1.2 * np.median(sure.sigma_um[fused & steep])
+    scan_only = steep & (unsure.provenance == Provenance.CONFOCAL) & (sure.provenance == Provenance.CONFOCAL)
+    assert np.median(unsure.sigma_um[scan_only]) > 5 * np.median(sure.sigma_um[scan_only])
 
 
 # ---------------------------------------------------------------- refusals and odd maps
