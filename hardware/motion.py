@@ -12,15 +12,13 @@ from typing import Literal
 
 from hardware.clock import Clock
 from hardware.route import ROUNDING_UM, Route, Travel
+from hardware.settling import POLL_S, Progress, SettleBy, Settling
 from hardware.stage import HardwareScan, ScanRequest, Stage, StageError, StageLimitError, StageStopped
 from models.errors import Cancelled, ReliefscopeError
 from models.language import _
 
-POLL_S = 0.005
 RECONNECT_SLICE_S = 0.2
 """While the cable is out, STOP and Cancel are looked for this often."""
-
-Settling = Literal["time", "position", "image"]
 
 
 class FocusAxis:
@@ -28,10 +26,8 @@ class FocusAxis:
 
     ``sign``, ``origin_um``, ``backlash_um``, ``approach`` (-1: the run-up leads away from the sample): see
     :class:`hardware.route.Route`. ``soft_limits_um``: (lowest, highest) z that may ever be reached, None: the travel.
-    ``settle``: when a move is over. "time": ``settle_ms`` after the controller reports its end; "position": when the
-    measured position has stayed within ``settle_window_um`` of the target for ``settle_ms``; "image": like time, and
-    then the sweep waits for a steady picture. Beyond ``settle_limit_s`` a position that does not come to rest is a
-    fault. ``tolerance_um``: a stage that stands further than this from its target is at fault. ``stall_s``: so long
+    ``settle``, ``settle_ms``, ``settle_window_um``, ``settle_limit_s``: see :class:`hardware.settling.Settling`.
+    ``tolerance_um``: a stage that stands further than this from its target is at fault. ``stall_s``: so long
     without progress is a fault too. ``hardware_timed``: controller and camera are wired to each other, sweeps may use
     it. ``speed_um_s`` only serves estimates of time; None: the speed that the stage is set to. ``trusted``: the stage
     counts as referenced because the profile says so.
@@ -49,7 +45,7 @@ class FocusAxis:
         soft_limits_um: tuple[float, float] | None = None,
         backlash_um: float = 0.0,
         approach: Literal[1, -1] = -1,
-        settle: Settling = "time",
+        settle: SettleBy = "time",
         settle_ms: float = 0.0,
         settle_window_um: float = 0.1,
         settle_limit_s: float = 2.0,
@@ -60,14 +56,11 @@ class FocusAxis:
         trusted: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self.settle: Settling = settle
-        self.settle_ms = settle_ms
-        self.settle_limit_s = settle_limit_s
+        self.settling = Settling(settle, settle_ms, settle_window_um, settle_limit_s)
         self.hardware_timed = hardware_timed
         self.speed_um_s = stage.speed_um_s if speed_um_s is None else speed_um_s
         self.clock = clock or Clock()
         self._stage = stage
-        self._settle_window_um = settle_window_um
         self.tolerance_um = tolerance_um
         self.stall_s = stall_s
         self._stopped = threading.Event()
@@ -76,8 +69,7 @@ class FocusAxis:
         self._line = threading.Lock()
         travel = sorted(sign * (limit - origin_um) for limit in stage.limits_um)
         low, high = soft_limits_um or (travel[0], travel[1])
-        path_limits_um = max(low, travel[0]), min(high, travel[1])
-        self._route = Route(sign, origin_um, path_limits_um, backlash_um, approach)
+        self._route = Route(sign, origin_um, (max(low, travel[0]), min(high, travel[1])), backlash_um, approach)
         if not self.limits_um[0] < self.limits_um[1]:
             raise StageLimitError(
                 _("{stage}: the soft limits {low:g} to {high:g} µm leave no room within its travel.").format(
@@ -178,10 +170,6 @@ class FocusAxis:
             raise self._missed(measured_um, z_um)
         return measured_um
 
-    def move_by(self, dz_um: float, cancel: threading.Event | None = None) -> float:
-        """Like :meth:`move_to`, relative to the measured position."""
-        return self.move_to(self.position_um() + dz_um, cancel)
-
     def home(self) -> float:
         """Drive the stage to its reference, return the measured z. Only on a person's word: it moves far.
 
@@ -230,10 +218,9 @@ class FocusAxis:
         """
         with self._moving_alone():
             self._run_up_done = False
-            stops, end_s = self._stops, self.clock.now() + timeout_s
+            self._stops_before_move, end_s = self._stops, self.clock.now() + timeout_s
             while True:
-                if self._stopped.is_set() or self._stops != stops:
-                    raise self._stopped_error()
+                self._refuse_if_overtaken()
                 self._refuse_if_cancelled(cancel)
                 try:
                     with self._line:
@@ -246,7 +233,7 @@ class FocusAxis:
 
     def dry_run(self, z_um: Iterable[float]) -> Travel:
         """The way to these heights, one after the other from the latest known z, within the limits or not."""
-        return self._route.travel(self._last_z_um, z_um, self.speed_um_s, self.settle_ms / 1000.0)
+        return self._route.travel(self._last_z_um, z_um, self.speed_um_s, self.settling.rest_ms / 1000.0)
 
     @property
     def scan(self) -> HardwareScan | None:
@@ -291,7 +278,7 @@ class FocusAxis:
 
         Raises StageError where it does not come there, StageStopped, Cancelled.
         """
-        progress_s, progress_um = self.clock.now(), self._last_z_um
+        progress = Progress(self.clock, self._last_z_um, self.stall_s)
         while True:
             self._refuse_if_stopped()
             self._refuse_if_cancelled(cancel)
@@ -301,9 +288,7 @@ class FocusAxis:
             z_um = min(heights_um, key=lambda height_um: abs(height_um - here_um))
             if not moving and abs(here_um - z_um) <= within_um:
                 return self._settled_um(z_um, cancel)
-            if abs(here_um - progress_um) > ROUNDING_UM:
-                progress_s, progress_um = self.clock.now(), here_um
-            elif self.clock.now() - progress_s > self.stall_s:
+            if progress.has_stalled(here_um):
                 raise self._missed(here_um, z_um)
             self.clock.wait(POLL_S, self._stopped)
 
@@ -341,12 +326,9 @@ class FocusAxis:
         self._refuse_if_stopped()
         direction = z_um - self._last_z_um
         self._run_up_done = self._run_up_done and direction * self.approach >= 0
-        low, high = self._stage.limits_um
-        position_um = self._route.position_um(z_um)
-        within_um = min(max(position_um, low), high)
         with self._line:
-            self._stage.start_move_to(within_um if abs(position_um - within_um) <= ROUNDING_UM else position_um)
-        progress_s, progress_um = self.clock.now(), self._last_z_um
+            self._stage.start_move_to(self._route.position_um(z_um, self._stage.limits_um))
+        progress = Progress(self.clock, self._last_z_um, self.stall_s)
         while True:
             self._refuse_if_stopped()  # first: STOP may have come between the check and the start
             self._refuse_if_cancelled(cancel)
@@ -355,9 +337,7 @@ class FocusAxis:
             here_um = self._read()
             if not moving:
                 break
-            if abs(here_um - progress_um) > ROUNDING_UM:
-                progress_s, progress_um = self.clock.now(), here_um
-            elif self.clock.now() - progress_s > self.stall_s:
+            if progress.has_stalled(here_um):
                 raise StageError(
                     _("{stage} is blocked at {z:.2f} µm and was switched off. Is something in its way?").format(
                         stage=self.name, z=here_um
@@ -368,29 +348,11 @@ class FocusAxis:
             self._run_up_done = True
 
     def _settled_um(self, z_um: float, cancel: threading.Event | None) -> float:
-        """Wait as ``settle`` says; the measured z, which is ``z_um`` itself where the reading is too coarse to tell."""
-        here_um = self._rest(z_um, cancel)
+        """Wait for rest; the measured z, which is ``z_um`` itself where the reading is too coarse to tell."""
+        here_um = self.settling.wait(
+            self.name, z_um, clock=self.clock, read_um=self._read, pause=lambda seconds: self._pause(seconds, cancel)
+        )
         return z_um if abs(here_um - z_um) <= 0.5 * self._stage.grain_um + ROUNDING_UM else here_um
-
-    def _rest(self, z_um: float, cancel: threading.Event | None) -> float:
-        if self.settle != "position":
-            self._pause(self.settle_ms / 1000.0, cancel)
-            return self._read()
-        begin_s = inside_s = self.clock.now()
-        while True:
-            here_um, now_s = self._read(), self.clock.now()
-            if abs(here_um - z_um) > self._settle_window_um:
-                inside_s = now_s
-            elif now_s - inside_s >= self.settle_ms / 1000.0:
-                return here_um
-            if now_s - begin_s > self.settle_limit_s:
-                raise StageError(
-                    _(
-                        "{stage} does not come to rest within {window:g} µm of {target:.2f} µm; it is at {z:.2f} µm. "
-                        "Keep the table still, or widen settle_window_um in the profile."
-                    ).format(stage=self.name, window=self._settle_window_um, target=z_um, z=here_um)
-                )
-            self._pause(POLL_S, cancel)
 
     def _missed(self, measured_um: float, z_um: float) -> StageError:
         return StageError(

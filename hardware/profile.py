@@ -15,7 +15,8 @@ from hardware.cameras import open_camera
 from hardware.cameras.settings import SECTIONS, RealCameraProfile
 from hardware.clock import Clock, FastClock
 from hardware.instance_lock import DeviceLock
-from hardware.motion import FocusAxis, Settling
+from hardware.motion import FocusAxis
+from hardware.settling import SettleBy
 from hardware.simulator.camera import SimulatedCamera, SimulatedCameraSettings
 from hardware.simulator.stage import SimulatedStage, SimulatedStageSettings
 from hardware.stage import Stage, StageError, StagePortBusy
@@ -96,7 +97,7 @@ class AxisProfile(_Section):
     soft_limits_um: tuple[float, float] | None = None
     backlash_um: float = Field(default=0.0, ge=0)
     approach: Literal[1, -1] = -1
-    settle: Settling = "time"
+    settle: SettleBy = "time"
     settle_ms: float = Field(default=0.0, ge=0)
     settle_window_um: float = Field(default=0.1, gt=0)
     settle_limit_s: float = Field(default=2.0, gt=0)

@@ -191,9 +191,9 @@ class Recovery:
         """``first``, or a later one that does not differ from the two before it by more than its noise.
 
         Three pictures of a scene at rest differ equally from each other; one of them still moving does not. After
-        the axis' ``settle_limit_s`` the latest is taken as it is, and counted.
+        the axis' ``settling.limit_s`` the latest is taken as it is, and counted.
         """
-        pictures, end_s = [first], self._axis.clock.now() + self._axis.settle_limit_s
+        pictures, end_s = [first], self._axis.clock.now() + self._axis.settling.limit_s
         while True:
             while len(pictures) < STEADY_PICTURES:
                 pictures.append(self.picture(settled_s))

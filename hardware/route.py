@@ -36,9 +36,11 @@ class Route:
         """Of a position of the stage."""
         return self.sign * (position_um - self.origin_um)
 
-    def position_um(self, z_um: float) -> float:
-        """Of the stage, for this z."""
-        return self.origin_um + self.sign * z_um
+    def position_um(self, z_um: float, travel_um: tuple[float, float]) -> float:
+        """Of the stage, for this z. What lies outside its travel by a rounding error only is its end."""
+        position_um = self.origin_um + self.sign * z_um
+        within_um = min(max(position_um, travel_um[0]), travel_um[1])
+        return within_um if abs(position_um - within_um) <= ROUNDING_UM else position_um
 
     @property
     def limits_um(self) -> tuple[float, float]:

@@ -144,7 +144,7 @@ class SweepPlan(BaseModel):
             picture_s = camera.settings.exposure_ms / 1000.0 + 0.02
         if axis is not None:
             moves_s = axis.dry_run(float(z_um) for z_um in self.z_um).seconds
-            picture_s *= STEADY_PICTURES if axis.settle == "image" else 1
+            picture_s *= STEADY_PICTURES if axis.settling.by == "image" else 1
         else:
             moves_s = self.range_um / axis_speed
         size = self.frame_count * math.prod(camera.image_shape) * camera.dtype.itemsize
@@ -216,7 +216,7 @@ def _frame(
     measured_um = axis.move_to(z_um, cancel)
     settled_s = axis.clock.now()
     picture = recovery.picture(settled_s)
-    if axis.settle == "image":
+    if axis.settling.by == "image":
         picture = recovery.steady_picture(picture, settled_s)
         measured_um = axis.position_um()
     return Frame(index, z_um, measured_um, picture.image, picture.time_s)
@@ -286,8 +286,8 @@ def _description(axis: FocusAxis, camera: Camera, plan: SweepPlan) -> dict[str, 
         "plan": plan.model_dump(exclude_none=True),
         "camera_settings": camera.settings.model_dump(exclude_none=True),
         "backlash_um": axis.backlash_um,
-        "settle": axis.settle,
-        "settle_ms": axis.settle_ms,
+        "settle": axis.settling.by,
+        "settle_ms": axis.settling.rest_ms,
     }
 
 

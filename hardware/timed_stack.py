@@ -78,9 +78,9 @@ def _obstacle(axis: FocusAxis, camera: Camera, heights_um: Sequence[float], lead
     """Why the hardware cannot time this stack, a sentence; empty where it can."""
     if leader != "camera" and not isinstance(camera, TriggeredCamera):
         return _("{camera} has no trigger input.").format(camera=camera.name)
-    if axis.settle == "image":
+    if axis.settling.by == "image":
         return _("it cannot wait for a steady picture.")
-    if leader == "moves" and (axis.settle != "time" or axis.settle_ms > 0):
+    if leader == "moves" and (axis.settling.by != "time" or axis.settling.rest_ms > 0):
         return _("its pulse comes at the end of a move, before the stage has settled.")
     against = (heights_um[-1] - heights_um[0]) * axis.approach < 0
     if axis.backlash_um and leader != "stage":
@@ -111,7 +111,7 @@ def _block(
 ) -> list[tuple[float, Picture]]:
     """(measured z, picture) of every height, none in doubt. Raises StageError, CameraError, StageStopped, Cancelled."""
     step_um = (heights_um[-1] - heights_um[0]) / (len(heights_um) - 1)
-    request = ScanRequest(step_um, len(heights_um), axis.settle_ms, camera.settings.exposure_ms + READOUT_MS)
+    request = ScanRequest(step_um, len(heights_um), axis.settling.rest_ms, camera.settings.exposure_ms + READOUT_MS)
     axis.move_to((heights_um[0] + heights_um[-1]) / 2 if leader == "camera" else heights_um[0], cancel)
     if leader == "camera":
         return _led_by_camera(axis, camera, request, heights_um, cancel, recovery)
@@ -204,13 +204,15 @@ def _check_heights(axis: FocusAxis, reached_um: Sequence[float], heights_um: Seq
 
 
 def _refuse_more(camera: TriggeredCamera) -> None:
-    """Raises CameraError where the camera took more pictures than there are heights."""
+    """Raises CameraError where the camera took more pictures than there are heights, also where the last got lost."""
+    dropped = camera.dropped_frames
     try:
         camera.next_picture(MORE_S)
     except CameraDisconnected:
         raise
-    except CameraError:  # as it should be
-        return
+    except CameraError:
+        if camera.dropped_frames == dropped:  # none came, as it should be
+            return
     raise _too_many(camera)
 
 

@@ -147,7 +147,7 @@ class Moves(StageTable):
             axis = FocusAxis(stage, stall_s=0.3)
             emulator.stall()
             with pytest.raises(StageError, match=r"blocked|stall|instead of"):
-                axis.move_by(100.0)
+                axis.move_to(axis.position_um() + 100.0)
 
     def test_software_autofocus_finds_the_focus(self):
         with self.opened() as (stage, emulator):

@@ -71,7 +71,7 @@ class Stops(StageTable):
     def test_stop_under_the_focus_axis(self):
         with self.opened(speed_um_s=200.0) as (stage, emulator):
             axis = FocusAxis(stage, tolerance_um=1.0)
-            with Aside(lambda: axis.move_by(300.0)) as moving:
+            with Aside(lambda: axis.move_to(axis.position_um() + 300.0)) as moving:
                 wait_until(lambda: emulator.motor.is_moving)
                 axis.stop()
             assert moving.raised == [StageStopped]

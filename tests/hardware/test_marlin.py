@@ -92,7 +92,7 @@ class TestMarlinAsShipped(StageBehaviour):
             axis = FocusAxis(stage, stall_s=0.3)
             emulator.stall()
             with pytest.raises(StageError, match="blocked"):
-                axis.move_by(100.0)
+                axis.move_to(axis.position_um() + 100.0)
 
 
 def connect(emulator, **changes):

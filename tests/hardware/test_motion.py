@@ -26,11 +26,6 @@ class TestSampleFrame:
         assert stage.position_um() == pytest.approx(70.0)
         assert axis.limits_um == pytest.approx((-900.0, 1100.0))
 
-    def test_move_by_is_relative_to_the_measured_position(self):
-        axis, _stage = build()
-        axis.move_to(-10.0)
-        assert axis.move_by(-2.5) == pytest.approx(-12.5)
-
 
 class TestBacklash:
     ZIGZAG = (-20.0, 5.0, -3.0, 40.0, 39.0, -60.0, -10.0)

@@ -77,7 +77,7 @@ class TestOldSangaboard(SangaboardBehaviour):
             axis = FocusAxis(stage, stall_s=0.3)
             emulator.stall()
             with pytest.raises(StageNoReply):
-                axis.move_by(100.0)
+                axis.move_to(axis.position_um() + 100.0)
 
 
 def connect(emulator, **changes):

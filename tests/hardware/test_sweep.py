@@ -113,7 +113,7 @@ class TestSweep:
 
         microscope.stage.is_moving = note_the_halt
         for frame in run_sweep(axis, camera, PLAN):
-            assert frame.time_s - halted[-1] >= axis.settle_ms / 1000.0 - 1e-9
+            assert frame.time_s - halted[-1] >= axis.settling.rest_ms / 1000.0 - 1e-9
 
     def test_a_buffered_old_picture_is_refused(self, microscope):
         snap = microscope.camera.snap
@@ -155,7 +155,7 @@ class TestSweep:
 
     def test_a_table_that_never_rests_is_told_in_the_file_not_waited_for(self, microscope, tmp_path):
         axis, camera = microscope.axis, microscope.camera
-        axis.settle, axis.settle_limit_s = "image", 0.3
+        axis.settling.by, axis.settling.limit_s = "image", 0.3
         snap, number = camera.snap, iter(range(10**6))
 
         def trembling():

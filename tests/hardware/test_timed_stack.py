@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from hardware.camera import CameraError
 from hardware.motion import FocusAxis
 from hardware.recovery import Recovery, WayOn
 from hardware.simulator.controllers.asi import AsiEmulator
@@ -144,6 +145,22 @@ def test_a_pulse_too_many_at_the_last_height_is_noticed(tmp_path):
     with pi_rig() as (axis, camera, _emulator):
         pulse, pulses = camera.pulse, []
         camera.pulse = lambda: (pulse(), pulses.append(1), len(pulses) == 11 and pulse())
+        path = capture(axis, camera, PLAN, tmp_path / "a.h5")
+        assert check_file(path, PLAN).metadata["course"]["timing"] == "moves, from frame 0 on program"
+
+
+def test_a_pulse_too_many_is_noticed_although_its_picture_got_lost(tmp_path):
+    with pi_rig() as (axis, camera, _emulator):
+        next_picture, asked = camera.next_picture, []
+
+        def next_but_the_last(timeout_s):
+            asked.append(timeout_s)
+            if len(asked) == 12:
+                camera.dropped_frames += 1
+                raise CameraError("a picture of the series was lost")
+            return next_picture(timeout_s)
+
+        camera.next_picture = next_but_the_last
         path = capture(axis, camera, PLAN, tmp_path / "a.h5")
         assert check_file(path, PLAN).metadata["course"]["timing"] == "moves, from frame 0 on program"
 
