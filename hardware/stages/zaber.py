@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from hardware.line import LineFormat, SerialLine
 from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply
 from hardware.stages.driver import SerialStage, SerialStageSettings, StageDriver
-from models.language import N_, _
+from hardware.stages.zaber_words import DOUBTS, FAULTS, HINTS, REJECTIONS, UNREFERENCED
+from models.language import _
 
 SPEED_UNIT = 1.6384
 """``maxspeed`` counts microsteps per second times this."""
@@ -26,54 +27,6 @@ CHAIN_S = 0.1
 """All devices of a chain have answered within this time after the first."""
 STATUS_AGE_S = 0.01
 """A position that is asked for right after the state comes from the same reply, once."""
-
-REJECTIONS = {
-    "BADAXIS": N_("it has no such axis"),
-    "BADCOMMAND": N_("it does not know the command"),
-    "BADDATA": N_("the value is out of its range"),
-    "DEVICEBUSY": N_("it is busy"),
-    "DRIVERDISABLED": N_("its motor driver is off"),
-    "INACTIVE": N_("the stage at this axis is not activated"),
-    "LOCKSTEP": N_("the axis is locked to another one"),
-    "PARKED": N_("it is parked"),
-    "STATUSBUSY": N_("it is moving"),
-}
-
-FAULTS = {
-    "FB": N_("its path left the travel"),
-    "FC": N_("the current was too high when the motor was switched on"),
-    "FD": N_("its motor driver is off"),
-    "FE": N_("a limit was passed"),
-    "FF": N_("a part of it is broken"),
-    "FH": N_("its emergency stop is pressed"),
-    "FI": N_("its index position is wrong"),
-    "FM": N_("its motor is too hot"),
-    "FN": N_("it does not know the stage that is plugged in"),
-    "FO": N_("its motor driver is off"),
-    "FP": N_("it left its path"),
-    "FQ": N_("its encoder gives no sensible position"),
-    "FS": N_("it stalled and stopped"),
-    "FT": N_("the axes of a gantry are twisted"),
-    "FV": N_("its supply voltage is out of range"),
-    "FZ": N_("the stage that is plugged in is not activated"),
-}
-"""Flags with which it does not move until the cause is gone."""
-
-DOUBTS = {
-    "FS": N_("it stalled"),
-    "WL": N_("it met a limit switch where there should be none"),
-    "WM": N_("it was pushed while it stood"),
-    "WS": N_("it stalled"),
-}
-"""Flags after which the position may be wrong."""
-
-UNREFERENCED = ("WR", "WH")
-"""No reference position since it was switched on; not homed since."""
-
-HINTS = {
-    "WT": N_("{stage} is hot. Let it cool down."),
-    "WV": N_("{stage}: its supply voltage is out of range. Check the power supply."),
-}
 
 _MESSAGE = re.compile(r"@(\d\d) (\d)(?: (\d\d))? (OK|RJ) (IDLE|BUSY) (--|[A-Z]{2}) ([^:]*)(?::([0-9A-F]{2}))?")
 _ALERT = re.compile(r"!(\d\d) (\d) (?:IDLE|BUSY) (--|[A-Z]{2})(?::[0-9A-F]{2})?")

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from hardware.simulator.controllers.zaber import ZaberEmulator
 from hardware.stage import StageAlarm, StageError, StageLimitError, StageNoReply, StageStopped, StageUnreferenced
-from hardware.stages.zaber import DOUBTS, DRIVER, FAULTS, REJECTIONS, Reply, checksum, identify
+from hardware.stages.zaber import DRIVER, Reply, checksum, identify
+from hardware.stages.zaber_words import DOUBTS, FAULTS, REJECTIONS
 from tests.hardware.stage_behaviour import Aside, StageBehaviour, rest, wait_until
 
 STEP: dict = {"um_per_full_step": 10.0}
