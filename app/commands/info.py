@@ -12,6 +12,7 @@ from models.focal_stack import FocalStack
 from models.formats import read_height_map, read_stack
 from models.formats.maps import READ_SUFFIXES, is_tiff_map
 from models.height_map import HeightMap
+from models.labels.label_file import has_label, read_label
 from models.language import N_, _
 from models.methods import DEFAULT_METHOD, METHODS, Kind
 from models.networks.weights import SUFFIX, WeightsFile, describe_weights, shipped_files
@@ -25,6 +26,18 @@ from models.storage import (
     open_stack,
     reconstruction_names,
 )
+
+SOURCES = {
+    "invalid": N_("unknown"),
+    "focus": N_("focus"),
+    "confocal": N_("scan"),
+    "fused": N_("both"),
+    "interpolated": N_("interpolated"),
+    "manual": N_("by hand"),
+    "cloned": N_("cloned"),
+    "conflict": N_("contradiction"),
+}
+"""Where the heights of a label come from, by name of its provenance."""
 
 _FROM_FILE = ("pixel_um_in_file", "range_in_file", "z_offset", "unit_in_file", "channel", "instrument", "measured")
 
@@ -144,6 +157,8 @@ def _describe_sample(path: Path) -> dict[str, Any]:
     facts["reconstructions"] = {
         name: _describe_map(load_reconstruction(path, name)) for name in reconstruction_names(path)
     }
+    if has_label(path):
+        facts["label"] = read_label(path).shares()
     return facts
 
 
@@ -201,6 +216,8 @@ def _readable(facts: dict[str, Any]) -> dict[str, str]:
         words |= _readable_map_file(facts)
     for name, entry in facts.get("reconstructions", {}).items():
         words[_("height map '{name}'").format(name=name)] = _readable_map(entry)
+    if "label" in facts:
+        words[_("label")] = ", ".join(f"{_(SOURCES[kind])} {share:.1%}" for kind, share in facts["label"].items())
     return words
 
 

@@ -54,15 +54,21 @@ def write_label(path: str | Path, label: Label, focus: HeightMap, name: str = ""
             _begin_history(group, label)
 
 
+def has_label(path: str | Path) -> bool:
+    """Whether :func:`read_label` finds one. Raises InputError where the file cannot be read."""
+    with open_sample(Path(path).absolute()) as file:
+        return "label" in file and all(key in file["label"] for key in _IMAGES)
+
+
 def read_label(path: str | Path) -> Label:
     """What :func:`write_label` wrote.
 
     Raises InputError where the file cannot be read, has no label or one of heights alone, as rendered scenes have.
     """
     path = Path(path).absolute()
+    if not has_label(path):
+        raise InputError(_("{path} holds no label with its origin.").format(path=path))
     with open_sample(path) as file:
-        if "label" not in file or any(key not in file["label"] for key in _IMAGES):
-            raise InputError(_("{path} holds no label with its origin.").format(path=path))
         group = file["label"]
         if read_z_unit(group) != "um":
             raise InputError(_("The label of {path} is not in micrometres.").format(path=path))
