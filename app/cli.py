@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words:
             return _open_window([])
         cli = _build()
-        if not words[0].startswith("-") and words[0] not in {command.name for command in cli.registered_commands}:
+        known = {entry.name for entry in (*cli.registered_commands, *cli.registered_groups)}
+        if not words[0].startswith("-") and words[0] not in known:
             return _open_window(words)
         return int(cli(words, prog_name="reliefscope", standalone_mode=False) or 0)
     except ReliefscopeError as error:
@@ -72,7 +73,7 @@ def _choose_language(words: list[str]) -> list[str]:
 
 def _build() -> typer.Typer:
     """All commands, with help in the language in use."""
-    from app.commands import benchmark, calibrate, capture, devices, evaluate, info, reconstruct, scenes, train
+    from app.commands import benchmark, calibrate, capture, devices, evaluate, info, label, reconstruct, scenes, train
 
     cli = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=False)
 
@@ -96,7 +97,7 @@ def _build() -> typer.Typer:
             print(f"reliefscope {software_version()}")
             raise typer.Exit
 
-    for group in (capture, devices, reconstruct, evaluate, info, scenes, train, calibrate, benchmark):
+    for group in (capture, devices, reconstruct, evaluate, label, info, scenes, train, calibrate, benchmark):
         group.register(cli)
     return cli
 
