@@ -59,6 +59,7 @@ compare: $(VENV)/installed-test
 	for s in test calibration $(STYLES); do \
 		$(BIN)/reliefscope scenes --split $$s --out runs/splits/$$s || exit; \
 	done
+	$(BIN)/reliefscope scenes --split fine --out runs/splits/calibration
 	$(foreach n,$(COMPARED),$(BIN)/reliefscope train --config $(call recipe_of,$(n)) --network $(n) \
 		--data runs/mixed --data runs/textured --out $(call run_of,$(n)) --minutes $(MINUTES) --threads 1 &&) true
 	$(foreach n,$(filter $(OWN),$(COMPARED)),$(BIN)/reliefscope calibrate $(call run_of,$(n))/weights.safetensors \
