@@ -21,9 +21,11 @@ from app.terminal import (
     progress_bar,
 )
 from models.errors import Cancelled, InputError, OutputError
+from models.focal_stack import FocalStack
 from models.formats import check_output, read_height_map
 from models.height_map import Flag, HeightMap, without_weak
 from models.language import _
+from models.storage import SAMPLE_SUFFIXES, has_stack, open_stack
 
 if TYPE_CHECKING:
     from models.labels.registration import Registration
@@ -50,6 +52,9 @@ def register_fuse(group: typer.Typer) -> None:
         ] = None,
         accept_anyway: Annotated[
             bool, typer.Option("--accept-anyway", help=_("Fuse even where the registration is in doubt."))
+        ] = False,
+        with_stack: Annotated[
+            bool, typer.Option("--with-stack", help=_("Put the frames of FOCUS into the label, to be learned from."))
         ] = False,
         scan_sigma_um: Annotated[
             float | None,
@@ -91,6 +96,7 @@ def register_fuse(group: typer.Typer) -> None:
         _check_out(out, (focus_path, scan_path))
         if scan_sigma_um is not None and not 0 < scan_sigma_um < float("inf"):
             raise InputError(_("The standard deviation of the scan must be a positive number of micrometres."))
+        stack = _stack_of(focus_path) if with_stack else None
         focus = read_height_map(focus_path, reconstruction)
         focus = with_scale(focus, focus_path, "focus", focus_pixel_um, focus_unit_um)
         scan = with_scale(read_height_map(scan_path), scan_path, "scan", scan_pixel_um, scan_unit_um)
@@ -126,7 +132,7 @@ def register_fuse(group: typer.Typer) -> None:
                 },
                 origin={"focus": _origin(focus_path, focus), "scan": _origin(scan_path, scan)},
             )
-            write_label(out, label, focus)
+            write_label(out, label, focus, stack=stack)
         facts: dict[str, Any] = {
             "shares": label.shares(),
             "median_sigma_um": float(np.nanmedian(label.sigma_um)),
@@ -163,6 +169,12 @@ def _check_out(out: Path, inputs: tuple[Path, Path]) -> None:
                 path=out
             )
         )
+
+
+def _stack_of(path: Path) -> FocalStack:
+    if path.suffix.lower() not in SAMPLE_SUFFIXES or not has_stack(path):
+        raise InputError(_("{path} holds no stack: --with-stack needs the file of a capture.").format(path=path))
+    return open_stack(path)
 
 
 def _trusted(focus: HeightMap, min_confidence: float) -> HeightMap:

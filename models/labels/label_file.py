@@ -11,6 +11,7 @@ import numpy as np
 
 from models.atomic import check_space, replacing
 from models.errors import InputError
+from models.focal_stack import FocalStack
 from models.hdf5 import open_sample
 from models.height_map import HeightMap
 from models.labels.label import Label, Provenance
@@ -31,16 +32,19 @@ _FACTS = ("transform", "parameters", "origin")
 KIND = "fused"
 
 
-def write_label(path: str | Path, label: Label, focus: HeightMap, name: str = "") -> None:
+def write_label(
+    path: str | Path, label: Label, focus: HeightMap, name: str = "", stack: FocalStack | None = None
+) -> None:
     """``label`` and the focus map it was made from as a new file, which appears whole or not at all.
 
-    ``name`` tells it from others in a data set; the file's own if not given. Replaces an existing file. Raises
-    OutputError where the disk is full or the place cannot be written.
+    ``stack``, the one that the focus map is of, goes into it, too, where it is to be learned from. ``name`` tells it
+    from others in a data set; the file's own if not given. Replaces an existing file. Raises OutputError where the disk
+    is full or the place cannot be written.
     """
     path = Path(path).absolute()
     images = {**{key: getattr(label, key) for key in _IMAGES}, **{f"sources/{k}": v for k, v in label.sources.items()}}
     with replacing(path) as temporary:
-        write_sample(temporary, focus)
+        write_sample(temporary, focus, stack)
         check_space(temporary, sum(image.nbytes for image in images.values()) + STRUCTURE_BYTES)
         with open_sample(temporary, "r+") as file:
             group = file.create_group("label")

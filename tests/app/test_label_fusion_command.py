@@ -11,10 +11,13 @@ from scipy import ndimage
 from app import cli
 from app.commands.label_fusion import register_fuse
 from models.errors import InputError, OutputError
+from models.focal_stack import FocalStack
 from models.formats import write_height_map
 from models.height_map import Flag, HeightMap
 from models.labels.label import Provenance
 from models.labels.label_file import read_label
+from models.storage import load_reconstruction, write_sample
+from models.training.splits import read_scene
 
 PIXEL_UM = 0.8
 
@@ -171,6 +174,19 @@ def test_a_scale_given_by_hand_is_kept_in_the_origin(fuse, laid, tmp_path):
 def test_impossible_numbers_are_refused(fuse, laid, tmp_path, words):
     with pytest.raises(InputError):
         fuse("--out", tmp_path / "label.h5", "--transform", laid, *words)
+
+
+def test_the_frames_go_along_where_they_are_wanted(fuse, laid, maps, tmp_path, capsys):
+    with pytest.raises(InputError, match="holds no stack"):
+        fuse("--out", tmp_path / "label.h5", "--transform", laid, "--with-stack")
+    stack = FocalStack(np.zeros((3, 192, 192), np.uint8), np.arange(3.0), pixel_um=PIXEL_UM)
+    focus = load_reconstruction(maps / "focus.h5")
+    write_sample(tmp_path / "roll.h5", focus, stack)
+    words = [tmp_path / "roll.h5", maps / "scan.x3p", "--with-stack", "--out", tmp_path / "b.h5", "--transform", laid]
+    assert cli.main(["label", "fuse", *map(str, words)]) == 0
+    scene = read_scene(tmp_path / "b.h5")
+    assert len(scene.stack) == 3
+    np.testing.assert_array_equal(scene.height_um, read_label(tmp_path / "b.h5").height_um)
 
 
 def test_the_command_line_knows_it(maps, laid, tmp_path, capsys):

@@ -336,12 +336,10 @@ def test_files_without_such_a_label_are_refused(tmp_path, pair, label):
         read_label(tmp_path / "a.h5")
 
 
-def test_a_label_with_a_stack_beside_it_is_a_scene_to_learn_from(tmp_path, pair, label):
-    write_label(tmp_path / "a.h5", label, as_map(pair.focus), name="roll 7")
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
-        write_stack(tmp_path / "s.h5", FocalStack(np.zeros((3, 192, 192), np.uint8), np.arange(3.0), z_unit="um"))
-        with h5py.File(tmp_path / "s.h5") as other:
-            other.copy("stack", file)
+def test_a_label_with_its_stack_is_a_scene_to_learn_from(tmp_path, pair, label):
+    stack = FocalStack(np.zeros((3, 192, 192), np.uint8), np.arange(3.0), z_unit="um")
+    write_label(tmp_path / "a.h5", label, as_map(pair.focus), name="roll 7", stack=stack)
     scene = read_scene(tmp_path / "a.h5")
     assert (scene.name, scene.kind) == ("roll 7", "fused")
     np.testing.assert_array_equal(scene.height_um, label.height_um)
+    assert len(scene.stack) == 3
