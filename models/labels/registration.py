@@ -47,7 +47,9 @@ LARGEST_UNCERTAINTY_PX = 0.5
 LARGEST_STRETCH = 0.1
 """Pixel sizes, as stated, and axes at right angles are taken to be right to this part."""
 POINTS_APART_PX = 12.0
-"""Points set by hand may lie so far (rms, focus pixels) from where the heights put them."""
+"""Points set by hand may lie so far from each other (rms, focus pixels) before the heights are asked..."""
+POINTS_MOVED_PX = 6.0
+"""... and so far after that: more may be the next cell of a roll."""
 
 TURN_SIDE_PX = 72
 """The smaller map has about so many pixels on a side while orientations are searched."""
@@ -277,7 +279,7 @@ def _doubts(
     if points:
         pairs = np.array(points, np.float64)
         apart = rms(mapped(found.matrix, pairs[:, 2:]) - pairs[:, :2])
-        if apart > POINTS_APART_PX:
+        if apart > POINTS_MOVED_PX:
             doubts.append(_("The heights put the points {apart:.0f} pixels apart.").format(apart=apart))
     return tuple(doubts)
 

@@ -133,6 +133,13 @@ def test_steps_towards_the_place_close_again_on_the_way_back(turned, found):
     assert rms(mapped(found.matrix, mapped(back.matrix, there)) - there) < 0.1
 
 
+def test_points_that_the_heights_contradict_leave_a_doubt(turned):
+    far = hand_placed(turned, [(20, 30), (150, 40), (60, 130)], off_px=5.0)  # 7 px away in all
+    found = register(turned.focus, turned.scan, points=far)
+    assert not found.accepted
+    assert "points" in found.doubts[0]
+
+
 @pytest.mark.parametrize(
     "points",
     [
