@@ -54,7 +54,7 @@ SPLITS: dict[str, Split] = {
     "light-field": Split(3, 16, "light-field", (9, 10)),
     "macro": Split(4, 16, "macro", (41,)),
     "rolls": Split(5, 16, "rolls"),
-    "fine": Split(6, 24, "textured", (41, 60)),
+    "fine": Split(6, 12, "textured", (41, 60)),
 }
 
 
