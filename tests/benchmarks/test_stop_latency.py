@@ -15,7 +15,7 @@ import pytest
 from hardware.stage import StageDisconnected, StageError
 from hardware.stages.registry import DRIVERS
 from tests.hardware.stage_behaviour import PATIENCE_S, wait_until
-from tests.hardware.test_identify import table_of
+from tests.hardware.test_recognition import table_of
 
 pytestmark = pytest.mark.benchmark
 
