@@ -182,19 +182,24 @@ def test_two_pulses_per_height_are_noticed(tmp_path):
 
 def test_after_an_alarm_a_person_is_asked_and_the_program_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("hardware.timed_stack.MOST_IN_A_BLOCK", 4)
-    with pi_rig() as (axis, camera, emulator):
-        pulse, pulses, asked = camera.pulse, [], []
-        camera.pulse = lambda: (pulse(), pulses.append(1), len(pulses) == 6 and emulator.motion_error())
+    asked, course = [], {}
 
-        def decide(interruption):
-            asked.append(interruption)
-            return WayOn.CONFIRM
+    def decide(interruption):
+        asked.append(interruption)
+        return WayOn.CONFIRM
 
-        path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, decide=decide))
+    for number in range(3):  # on a busy computer a late picture may end the series before the alarm comes
+        with pi_rig() as (axis, camera, emulator):
+            pulse, pulses = camera.pulse, []
+            camera.pulse = lambda: (pulse(), pulses.append(1), len(pulses) == 6 and emulator.motion_error())  # noqa: B023
+            recovery = Recovery(axis, camera, decide=decide)
+            path = capture(axis, camera, PLAN, tmp_path / f"{number}.h5", recovery=recovery)
         course = check_file(path, PLAN).metadata["course"]
         assert course["timing"] == "moves, from frame 3 on program"
-        assert course["decisions"] == 1
-        assert [interruption.frame_index for interruption in asked] == [3]
+        if asked:
+            break
+    assert course["decisions"] == 1
+    assert [interruption.frame_index for interruption in asked] == [3]
 
 
 def test_a_lost_pulse_and_a_double_one_do_not_make_up_for_each_other(tmp_path):
