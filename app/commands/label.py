@@ -28,6 +28,30 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(group, name="label", help=_("Make labels: known heights for a focal stack, from another instrument."))
 
 
+def focus_pixel_option() -> Any:
+    """An option of every command on two maps; a function, so that its help is in the language in use."""
+    return typer.Option("--focus-pixel-um", metavar="UM", help=_("Size of a pixel of FOCUS."))
+
+
+def scan_pixel_option() -> Any:
+    """See :func:`focus_pixel_option`."""
+    return typer.Option("--scan-pixel-um", metavar="UM", help=_("Size of a pixel of SCAN."))
+
+
+def focus_unit_option() -> Any:
+    """See :func:`focus_pixel_option`."""
+    return typer.Option("--focus-unit-um", metavar="UM", help=_("What the heights of FOCUS count, if not micrometres."))
+
+
+def scan_unit_option() -> Any:
+    """See :func:`focus_pixel_option`."""
+    return typer.Option(
+        "--scan-unit-um",
+        metavar="UM",
+        help=_("What the heights of SCAN count, if not micrometres; below 0 where they count downwards."),
+    )
+
+
 def _register_register(group: typer.Typer) -> None:
     @group.command(
         "register",
@@ -47,26 +71,10 @@ def _register_register(group: typer.Typer) -> None:
         free_z_scale: Annotated[
             bool, typer.Option("--free-z-scale", help=_("Find the scale of heights, too; otherwise both are right."))
         ] = False,
-        focus_pixel_um: Annotated[
-            float | None, typer.Option("--focus-pixel-um", metavar="UM", help=_("Size of a pixel of FOCUS."))
-        ] = None,
-        scan_pixel_um: Annotated[
-            float | None, typer.Option("--scan-pixel-um", metavar="UM", help=_("Size of a pixel of SCAN."))
-        ] = None,
-        focus_unit_um: Annotated[
-            float | None,
-            typer.Option(
-                "--focus-unit-um", metavar="UM", help=_("What the heights of FOCUS count, if not micrometres.")
-            ),
-        ] = None,
-        scan_unit_um: Annotated[
-            float | None,
-            typer.Option(
-                "--scan-unit-um",
-                metavar="UM",
-                help=_("What the heights of SCAN count, if not micrometres; below 0 where they count downwards."),
-            ),
-        ] = None,
+        focus_pixel_um: Annotated[float | None, focus_pixel_option()] = None,
+        scan_pixel_um: Annotated[float | None, scan_pixel_option()] = None,
+        focus_unit_um: Annotated[float | None, focus_unit_option()] = None,
+        scan_unit_um: Annotated[float | None, scan_unit_option()] = None,
         out: Annotated[
             Path | None,
             typer.Option("--out", metavar="FILE", help=_("Write SCAN as FOCUS would show it: .h5 .tif .x3p .csv .npy")),

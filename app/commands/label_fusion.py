@@ -10,7 +10,14 @@ import numpy as np
 import typer
 
 from app.commands.info import SOURCES
-from app.commands.label import as_values, with_scale
+from app.commands.label import (
+    as_values,
+    focus_pixel_option,
+    focus_unit_option,
+    scan_pixel_option,
+    scan_unit_option,
+    with_scale,
+)
 from app.terminal import (
     INTERRUPTED,
     cancelled_by_ctrl_c,
@@ -66,26 +73,10 @@ def register_fuse(group: typer.Typer) -> None:
             float,
             typer.Option("--min-confidence", metavar="C", help=_("Less confident heights of FOCUS are left out.")),
         ] = 0.0,
-        focus_pixel_um: Annotated[
-            float | None, typer.Option("--focus-pixel-um", metavar="UM", help=_("Size of a pixel of FOCUS."))
-        ] = None,
-        scan_pixel_um: Annotated[
-            float | None, typer.Option("--scan-pixel-um", metavar="UM", help=_("Size of a pixel of SCAN."))
-        ] = None,
-        focus_unit_um: Annotated[
-            float | None,
-            typer.Option(
-                "--focus-unit-um", metavar="UM", help=_("What the heights of FOCUS count, if not micrometres.")
-            ),
-        ] = None,
-        scan_unit_um: Annotated[
-            float | None,
-            typer.Option(
-                "--scan-unit-um",
-                metavar="UM",
-                help=_("What the heights of SCAN count, if not micrometres; below 0 where they count downwards."),
-            ),
-        ] = None,
+        focus_pixel_um: Annotated[float | None, focus_pixel_option()] = None,
+        scan_pixel_um: Annotated[float | None, scan_pixel_option()] = None,
+        focus_unit_um: Annotated[float | None, focus_unit_option()] = None,
+        scan_unit_um: Annotated[float | None, scan_unit_option()] = None,
         as_json: Annotated[bool, typer.Option("--json", help=_("Print one JSON document instead of a table."))] = False,
     ) -> None:
         # SciPy's solvers take a while to load, which no other command should wait for.

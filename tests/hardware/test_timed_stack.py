@@ -202,17 +202,22 @@ def test_after_an_alarm_a_person_is_asked_and_the_program_goes_on(tmp_path, monk
     assert [interruption.frame_index for interruption in asked] == [3]
 
 
+def pulses_at(camera, counts):
+    """Let ``camera`` get as many pulses as ``counts`` say for the heights in it, counted from 1; else one each."""
+    pulse, heights = camera.pulse, []
+
+    def at_each_height():
+        heights.append(1)
+        for _again in range(counts.get(len(heights), 1)):
+            pulse()
+
+    camera.pulse = at_each_height
+
+
 def test_a_lost_pulse_and_a_double_one_do_not_make_up_for_each_other(tmp_path):
     """As many pictures as heights, each of the later ones taken a height too low."""
     with openuc2_rig() as (axis, camera, _emulator):
-        pulse, pulses = camera.pulse, []
-
-        def at_each_height():
-            pulses.append(1)
-            for _again in range({3: 0, 6: 2}.get(len(pulses), 1)):
-                pulse()
-
-        camera.pulse = at_each_height
+        pulses_at(camera, {3: 0, 6: 2})
         told = []
         path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, told=told.append))
         assert check_file(path, PLAN).metadata["course"]["timing"] == "stage, from frame 0 on program"
@@ -221,14 +226,7 @@ def test_a_lost_pulse_and_a_double_one_do_not_make_up_for_each_other(tmp_path):
 
 def test_a_second_pulse_is_not_taken_for_that_of_the_next_move(tmp_path):
     with pi_rig() as (axis, camera, _emulator):
-        pulse, pulses = camera.pulse, []
-
-        def at_each_height():
-            pulses.append(1)
-            for _again in range({4: 2, 6: 0}.get(len(pulses), 1)):
-                pulse()
-
-        camera.pulse = at_each_height
+        pulses_at(camera, {4: 2, 6: 0})
         told = []
         path = capture(axis, camera, PLAN, tmp_path / "a.h5", recovery=Recovery(axis, camera, told=told.append))
         assert check_file(path, PLAN).metadata["course"]["timing"] == "moves, from frame 0 on program"
